@@ -1,0 +1,5 @@
+//! The roads by which telemetry comes in.
+pub mod exposition;
+pub mod loki_push;
+pub mod otlp;
+pub mod scrape;

@@ -1,0 +1,4 @@
+//! Log lines.
+/// Log lines by stream.
+#[derive(Default)]
+pub struct LogStore {}

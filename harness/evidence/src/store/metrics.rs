@@ -1,0 +1,4 @@
+//! Float samples.
+/// Metric samples by label set.
+#[derive(Default)]
+pub struct MetricStore {}

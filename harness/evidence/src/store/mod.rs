@@ -1,0 +1,4 @@
+//! What has been received, in memory.
+pub mod logs;
+pub mod metrics;
+pub mod traces;

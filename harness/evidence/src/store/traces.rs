@@ -1,0 +1,4 @@
+//! Spans.
+/// Spans by trace.
+#[derive(Default)]
+pub struct TraceStore {}
