@@ -1,1 +1,17 @@
-//! Placeholder.
+//! The pure part of harness: no clock, no network, no files, no global randomness.
+//!
+//! Read the modules in the order of the data: [`units`], [`scenario`], [`schedule`], [`request`],
+//! [`observation`], [`measure`], [`objective`], [`query`], [`record`], [`judge`], [`report`].
+//! Each uses only those before it.
+
+pub mod judge;
+pub mod measure;
+pub mod objective;
+pub mod observation;
+pub mod query;
+pub mod record;
+pub mod report;
+pub mod request;
+pub mod scenario;
+pub mod schedule;
+pub mod units;

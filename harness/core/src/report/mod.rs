@@ -1,0 +1,3 @@
+//! A judged run in the forms people and programs read.
+
+pub mod model;
