@@ -8,6 +8,7 @@ pub mod judge;
 pub mod measure;
 pub mod objective;
 pub mod observation;
+pub mod problem;
 pub mod query;
 pub mod record;
 pub mod report;
