@@ -1,0 +1,121 @@
+//! The three collector services of OTLP over gRPC.
+
+use opentelemetry_proto::tonic::collector::logs::v1::{
+    ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
+    logs_service_server::{LogsService, LogsServiceServer},
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+    metrics_service_server::{MetricsService, MetricsServiceServer},
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+    trace_service_server::{TraceService, TraceServiceServer},
+};
+use tonic::codec::CompressionEncoding::Gzip;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+
+use super::{MAX_PAYLOAD_BYTES, Payload, ingest};
+use crate::{Evidence, Ingested};
+
+/// The trace, logs and metrics services, accepting gzip and payloads up to [`MAX_PAYLOAD_BYTES`].
+///
+/// `Routes::into_axum_router` turns them into a router that any HTTP/2 server can carry.
+#[must_use]
+pub fn grpc_services(evidence: Evidence) -> Routes {
+    let exporter = Exporter(evidence);
+    Routes::new(
+        TraceServiceServer::new(exporter.clone())
+            .accept_compressed(Gzip)
+            .max_decoding_message_size(MAX_PAYLOAD_BYTES),
+    )
+    .add_service(
+        LogsServiceServer::new(exporter.clone())
+            .accept_compressed(Gzip)
+            .max_decoding_message_size(MAX_PAYLOAD_BYTES),
+    )
+    .add_service(
+        MetricsServiceServer::new(exporter)
+            .accept_compressed(Gzip)
+            .max_decoding_message_size(MAX_PAYLOAD_BYTES),
+    )
+}
+
+#[derive(Clone)]
+struct Exporter(Evidence);
+
+impl Exporter {
+    async fn store(&self, payload: Payload) -> Result<Ingested, Status> {
+        ingest(self.0.clone(), payload)
+            .await
+            .map_err(Status::internal)
+    }
+}
+
+#[tonic::async_trait]
+impl TraceService for Exporter {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let spans = request.into_inner().resource_spans;
+        let done = self.store(Payload::Traces(spans)).await?;
+        Ok(Response::new(ExportTraceServiceResponse {
+            partial_success: refused(&done).map(|(rejected_spans, error_message)| {
+                ExportTracePartialSuccess {
+                    rejected_spans,
+                    error_message,
+                }
+            }),
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl LogsService for Exporter {
+    async fn export(
+        &self,
+        request: Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        let logs = request.into_inner().resource_logs;
+        let done = self.store(Payload::Logs(logs)).await?;
+        Ok(Response::new(ExportLogsServiceResponse {
+            partial_success: refused(&done).map(|(rejected_log_records, error_message)| {
+                ExportLogsPartialSuccess {
+                    rejected_log_records,
+                    error_message,
+                }
+            }),
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Exporter {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        let metrics = request.into_inner().resource_metrics;
+        let done = self.store(Payload::Metrics(metrics)).await?;
+        Ok(Response::new(ExportMetricsServiceResponse {
+            partial_success: refused(&done).map(|(rejected_data_points, error_message)| {
+                ExportMetricsPartialSuccess {
+                    rejected_data_points,
+                    error_message,
+                }
+            }),
+        }))
+    }
+}
+
+/// A partial success is sent only when there is something to say: an SDK logs a warning for any.
+fn refused(done: &Ingested) -> Option<(i64, String)> {
+    (done.rejected > 0 || !done.message.is_empty()).then(|| {
+        (
+            i64::try_from(done.rejected).unwrap_or(i64::MAX),
+            done.message.clone(),
+        )
+    })
+}

@@ -1,0 +1,292 @@
+//! OTLP spans into rows.
+
+use std::collections::HashSet;
+
+use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
+
+use super::rows::{EventRow, LinkRow};
+use super::{Extra, NO_SPAN, ResourceRow, ScopeRow, SetId, SpanRow, Tables, TraceRow};
+use crate::Ingested;
+
+/// A trace longer than this keeps a set of its span ids, since looking through it for a duplicate
+/// would make ingestion quadratic.
+const LONG_TRACE: u32 = 64;
+
+pub(super) fn ingest(tables: &mut Tables, limit: usize, all: Vec<ResourceSpans>) -> Ingested {
+    let mut done = Ingested::default();
+    let (mut invalid, mut full) = (0u64, 0u64);
+    for of_resource in all {
+        let resource = tables.resource(of_resource.resource, &of_resource.schema_url);
+        for of_scope in of_resource.scope_spans {
+            let scope = tables.scope(of_scope.scope, &of_scope.schema_url);
+            for span in of_scope.spans {
+                if tables.bytes() >= limit {
+                    full += 1;
+                    continue;
+                }
+                match tables.add(resource, scope, span) {
+                    Ok(()) => done.accepted += 1,
+                    Err(BadId(why)) => {
+                        if invalid == 0 {
+                            done.message = why;
+                        }
+                        invalid += 1;
+                    }
+                }
+            }
+        }
+    }
+    tables.counters.refused_invalid += invalid;
+    tables.counters.refused_full += full;
+    done.rejected = invalid + full;
+    if full > 0 {
+        let separator = if done.message.is_empty() { "" } else { "; " };
+        done.message +=
+            &format!("{separator}{full} spans refused: the trace store is full at {limit} bytes");
+    }
+    done
+}
+
+/// An id that identifies nothing.
+struct BadId(String);
+
+impl Tables {
+    fn add(&mut self, resource: u32, scope: u32, span: Span) -> Result<(), BadId> {
+        let trace_id = u128::from_be_bytes(id("trace id", &span.name, &span.trace_id)?);
+        let span_id = u64::from_be_bytes(id("span id", &span.name, &span.span_id)?);
+        let parent = if span.parent_span_id.is_empty() {
+            0
+        } else {
+            // All zero is an unset parent to some exporters; a wrong length is not an id at all.
+            let bytes: [u8; 8] = fixed("parent span id", &span.name, &span.parent_span_id)?;
+            u64::from_be_bytes(bytes)
+        };
+        let trace = self.trace_row(trace_id, &span);
+        if self.holds(trace, span_id) {
+            self.counters.duplicates += 1;
+            return Ok(());
+        }
+        let extra = self.add_extra(&span);
+        let status = span.status.unwrap_or_default();
+        let row = SpanRow {
+            id: span_id,
+            parent,
+            start: span.start_time_unix_nano,
+            end: span.end_time_unix_nano,
+            trace,
+            next: NO_SPAN,
+            name: self.strings.intern(&span.name),
+            status_message: self.strings.intern(&status.message),
+            attrs: self.set(span.attributes),
+            resource,
+            scope,
+            extra,
+            kind: u8::try_from(span.kind)
+                .ok()
+                .filter(|k| *k <= 5)
+                .unwrap_or(0),
+            status: u8::try_from(status.code)
+                .ok()
+                .filter(|c| *c <= 2)
+                .unwrap_or(0),
+        };
+        let at = self.spans.len() as u32;
+        self.spans.push(row);
+        self.link_into(trace, at);
+        Ok(())
+    }
+
+    fn trace_row(&mut self, id: u128, first: &Span) -> u32 {
+        let Self { by_id, traces, .. } = self;
+        *by_id.entry(id).or_insert_with(|| {
+            traces.push(TraceRow {
+                id,
+                start: first.start_time_unix_nano,
+                end: first.end_time_unix_nano,
+                first: NO_SPAN,
+                last: NO_SPAN,
+                count: 0,
+                root: NO_SPAN,
+                ids: None,
+            });
+            traces.len() as u32 - 1
+        })
+    }
+
+    fn holds(&self, trace: u32, span_id: u64) -> bool {
+        let row = &self.traces[trace as usize];
+        match &row.ids {
+            _ if row.count == 0 => false,
+            Some(ids) => ids.contains(&span_id),
+            None => self
+                .spans_of(row)
+                .any(|at| self.spans[at as usize].id == span_id),
+        }
+    }
+
+    /// Chains the row just pushed to its trace and keeps the trace's summary true.
+    fn link_into(&mut self, trace: u32, at: u32) {
+        let span = self.spans[at as usize];
+        let row = &self.traces[trace as usize];
+        let ids = (row.count == LONG_TRACE).then(|| {
+            let known: HashSet<u64> = self
+                .spans_of(row)
+                .map(|at| self.spans[at as usize].id)
+                .collect();
+            Box::new(known)
+        });
+        let row = &mut self.traces[trace as usize];
+        if ids.is_some() {
+            row.ids = ids;
+        }
+        if let Some(ids) = &mut row.ids {
+            ids.insert(span.id);
+        }
+        if row.count == 0 {
+            row.first = at;
+        } else {
+            self.spans[row.last as usize].next = at;
+        }
+        row.last = at;
+        row.count += 1;
+        row.start = row.start.min(span.start);
+        row.end = row.end.max(span.end);
+        let earlier = |than: u32| span.start < self.spans[than as usize].start;
+        if span.parent == 0 && (row.root == NO_SPAN || earlier(row.root)) {
+            row.root = at;
+        }
+    }
+
+    fn add_extra(&mut self, span: &Span) -> u32 {
+        let plain = span.trace_state.is_empty()
+            && span.flags == 0
+            && span.dropped_attributes_count == 0
+            && span.dropped_events_count == 0
+            && span.dropped_links_count == 0
+            && span.events.is_empty()
+            && span.links.is_empty();
+        if plain {
+            return 0;
+        }
+        let events: Box<[EventRow]> = span
+            .events
+            .iter()
+            .map(|e| EventRow {
+                time: e.time_unix_nano,
+                name: self.strings.intern(&e.name),
+                attrs: self.set(e.attributes.clone()),
+                dropped_attributes: e.dropped_attributes_count,
+            })
+            .collect();
+        let links: Box<[LinkRow]> = span
+            .links
+            .iter()
+            .map(|l| LinkRow {
+                trace: padded(&l.trace_id),
+                span: padded(&l.span_id) as u64,
+                trace_state: self.strings.intern(&l.trace_state),
+                attrs: self.set(l.attributes.clone()),
+                dropped_attributes: l.dropped_attributes_count,
+                flags: l.flags,
+            })
+            .collect();
+        self.extras_bytes += size_of::<Extra>() + size_of_val(&*events) + size_of_val(&*links);
+        self.extras.push(Extra {
+            trace_state: self.strings.intern(&span.trace_state),
+            flags: span.flags,
+            dropped_attributes: span.dropped_attributes_count,
+            dropped_events: span.dropped_events_count,
+            dropped_links: span.dropped_links_count,
+            events,
+            links,
+        });
+        self.extras.len() as u32
+    }
+
+    fn set(&mut self, attributes: Vec<KeyValue>) -> SetId {
+        let Self { strings, sets, .. } = self;
+        let attrs: Vec<_> = attributes
+            .into_iter()
+            .map(|a| (strings.intern(&a.key), sets.value(strings, a.value)))
+            .collect();
+        sets.intern(&attrs)
+    }
+
+    fn resource(&mut self, resource: Option<Resource>, schema_url: &str) -> u32 {
+        let resource = resource.unwrap_or_default();
+        let service = resource
+            .attributes
+            .iter()
+            .find(|a| a.key == "service.name")
+            .and_then(|a| match a.value.as_ref()?.value.as_ref()? {
+                opentelemetry_proto::tonic::common::v1::any_value::Value::StringValue(s) => {
+                    Some(s.as_str())
+                }
+                _ => None,
+            })
+            .unwrap_or_default();
+        let row = ResourceRow {
+            service: self.strings.intern(service),
+            attrs: self.set(resource.attributes),
+            dropped_attributes: resource.dropped_attributes_count,
+            schema_url: self.strings.intern(schema_url),
+        };
+        let Self {
+            resources,
+            resource_index,
+            ..
+        } = self;
+        *resource_index.entry(row).or_insert_with(|| {
+            resources.push(row);
+            resources.len() as u32 - 1
+        })
+    }
+
+    fn scope(&mut self, scope: Option<InstrumentationScope>, schema_url: &str) -> u32 {
+        let scope = scope.unwrap_or_default();
+        let row = ScopeRow {
+            name: self.strings.intern(&scope.name),
+            version: self.strings.intern(&scope.version),
+            attrs: self.set(scope.attributes),
+            dropped_attributes: scope.dropped_attributes_count,
+            schema_url: self.strings.intern(schema_url),
+        };
+        let Self {
+            scopes,
+            scope_index,
+            ..
+        } = self;
+        *scope_index.entry(row).or_insert_with(|| {
+            scopes.push(row);
+            scopes.len() as u32 - 1
+        })
+    }
+}
+
+fn id<const N: usize>(what: &str, span: &str, bytes: &[u8]) -> Result<[u8; N], BadId> {
+    let id = fixed(what, span, bytes)?;
+    if id == [0; N] {
+        return Err(BadId(format!("{what} of span {span:?} is all zero")));
+    }
+    Ok(id)
+}
+
+fn fixed<const N: usize>(what: &str, span: &str, bytes: &[u8]) -> Result<[u8; N], BadId> {
+    bytes.try_into().map_err(|_| {
+        let len = bytes.len();
+        BadId(format!(
+            "{what} of span {span:?} has {len} bytes where {N} are right"
+        ))
+    })
+}
+
+/// A link's id. Links point outside the store and are never looked up, so a short one is kept as
+/// its number rather than refused with the whole span.
+fn padded(bytes: &[u8]) -> u128 {
+    bytes
+        .iter()
+        .take(16)
+        .fold(0, |id, b| id << 8 | u128::from(*b))
+}
