@@ -159,6 +159,10 @@ pub struct ObjectiveResult {
     pub target: Option<f64>,
     /// Limit, for threshold objectives.
     pub threshold: Option<Threshold>,
+    /// Longest latency, in seconds, that counts as good, for ratio objectives on latency; drawn as
+    /// a line over the latencies.
+    #[serde(default)]
+    pub limit_seconds: Option<f64>,
     /// One-sided bounds at `confidence` (each side), for ratio objectives.
     pub interval: Option<[f64; 2]>,
     /// Confidence of each bound.
