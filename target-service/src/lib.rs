@@ -1,1 +1,3 @@
-//! Placeholder.
+//! A document classification service on candle.
+
+pub mod model;

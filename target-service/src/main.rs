@@ -1,1 +1,2 @@
+//! A document classification service on candle.
 fn main() {}

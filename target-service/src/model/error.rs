@@ -1,0 +1,57 @@
+//! What can be wrong with a model directory or with a request to a model.
+
+use std::io;
+
+/// Why a model could not be loaded or could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A file of the model cannot be read.
+    #[error("model file {file}: cannot be read: {source}")]
+    Read {
+        /// Path of the file, or its bundled name.
+        file: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file of the model was read and does not hold what it must.
+    #[error("model file {file}: {what}")]
+    Invalid {
+        /// Path of the file, or its bundled name.
+        file: String,
+        /// What is wrong and what would be right.
+        what: String,
+    },
+    /// No model of this name is compiled in.
+    #[error("no bundled model is called {name:?}; there are: {known}")]
+    UnknownName {
+        /// The name asked for.
+        name: String,
+        /// The names there are, separated by commas.
+        known: String,
+    },
+    /// A document was encoded for another model than the one asked to judge it.
+    #[error("document does not fit this model: {0}")]
+    Mismatch(String),
+    /// The text cannot be turned into tokens.
+    #[error("text cannot be tokenised: {0}")]
+    Tokenise(String),
+    /// The model computed something that is not a probability; never handed out as an answer.
+    #[error("model computed a score that is not finite for label {label}")]
+    NotFinite {
+        /// Index of the label whose score it is.
+        label: usize,
+    },
+    /// The tensor library refused an operation.
+    #[error("inference failed: {0}")]
+    Compute(#[from] candle_core::Error),
+}
+
+impl ModelError {
+    /// Shorthand for [`ModelError::Invalid`].
+    pub(crate) fn invalid(file: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Invalid {
+            file: file.into(),
+            what: what.into(),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The models: documents in, one probability per label out.
+//!
+//! A model is a directory in the Hugging Face layout (`config.json`, `model.safetensors`, and
+//! `tokenizer.json` or `vocabulary.txt`); the ones the project trains are compiled into the
+//! executable. Preprocessing ([`Preprocess`]) is shared between threads and runs where the request
+//! is handled; inference ([`Infer`]) is one engine per worker thread, since it owns scratch memory.
+
+mod error;
+mod source;
+pub mod tfidf;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use error::ModelError;
+use source::{Bundle, Config, Source};
+
+/// What a loaded model is and can do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// The bundled name (`bert`, `tfidf`), or the directory it was loaded from.
+    pub name: String,
+    /// First twelve hexadecimal digits of the SHA-256 of the weights' file.
+    pub revision: String,
+    /// The labels, in the order of [`Prediction::scores`].
+    pub labels: Vec<String>,
+    /// The most that [`Encoded::cost`] of one document can be; longer documents are cut there.
+    pub max_tokens: usize,
+}
+
+/// A document as the model reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoded {
+    /// Token ids: word pieces in order of the text, or the distinct vocabulary words, ascending.
+    pub ids: Vec<u32>,
+    /// One weight per id, for models over weighted words; empty for the others.
+    pub weights: Vec<f32>,
+}
+
+impl Encoded {
+    /// What the document costs to infer, in tokens: the unit of batch budgets. At least 1.
+    pub fn cost(&self) -> usize {
+        self.ids.len().max(1)
+    }
+}
+
+/// One stage of preprocessing, with the instants between which it ran.
+#[derive(Debug, Clone, Copy)]
+pub struct Stage {
+    /// One of [`Preprocess::stages`].
+    pub name: &'static str,
+    /// When it began.
+    pub start: Instant,
+    /// When it ended.
+    pub end: Instant,
+}
+
+/// Turns texts into what the model reads. Shared between threads.
+pub trait Preprocess: Send + Sync {
+    /// Encodes one document and says when each stage began and ended, in the order of
+    /// [`Preprocess::stages`].
+    ///
+    /// # Errors
+    /// [`ModelError::Tokenise`] if the text has no encoding.
+    fn encode_timed(&self, text: &str) -> Result<(Encoded, Vec<Stage>), ModelError>;
+
+    /// Encodes one document.
+    ///
+    /// # Errors
+    /// As [`Preprocess::encode_timed`].
+    fn encode(&self, text: &str) -> Result<Encoded, ModelError> {
+        self.encode_timed(text).map(|(encoded, _)| encoded)
+    }
+
+    /// The names of the stages, as they are to appear in traces.
+    fn stages(&self) -> &'static [&'static str];
+}
+
+/// Judges documents in batches. One per worker thread.
+pub trait Infer: Send {
+    /// One prediction per document, in the order of `batch`. An empty batch has an empty answer.
+    ///
+    /// # Errors
+    /// [`ModelError::Mismatch`] if a document was not encoded for this model,
+    /// [`ModelError::NotFinite`] if a score is not a number. The whole batch fails then.
+    fn infer(&mut self, batch: &[&Encoded]) -> Result<Vec<Prediction>, ModelError>;
+}
+
+/// What the model says of one document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// Probability of each label, in the order of [`ModelInfo::labels`]; finite, summing to 1.
+    pub scores: Vec<f32>,
+}
+
+impl Prediction {
+    /// The softmax of `logits`, or an error if one of them is not finite.
+    pub(crate) fn from_logits(logits: &[f32]) -> Result<Self, ModelError> {
+        if let Some(label) = logits.iter().position(|v| !v.is_finite()) {
+            return Err(ModelError::NotFinite { label });
+        }
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut scores: Vec<f32> = logits.iter().map(|v| (v - max).exp()).collect();
+        let sum: f32 = scores.iter().sum();
+        scores.iter_mut().for_each(|v| *v /= sum);
+        Ok(Self { scores })
+    }
+
+    /// Index of the most probable label; of equals the first.
+    pub fn best(&self) -> usize {
+        let mut best = 0;
+        for (at, score) in self.scores.iter().enumerate() {
+            if *score > self.scores[best] {
+                best = at;
+            }
+        }
+        best
+    }
+}
+
+/// A model ready to make engines of.
+pub struct LoadedModel {
+    /// What it is.
+    pub info: ModelInfo,
+    kind: Kind,
+}
+
+impl std::fmt::Debug for LoadedModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoadedModel")
+            .field("info", &self.info)
+            .finish_non_exhaustive()
+    }
+}
+
+enum Kind {
+    Tfidf(tfidf::Tfidf),
+}
+
+impl LoadedModel {
+    /// The preprocessing of this model.
+    pub fn preprocess(&self) -> Arc<dyn Preprocess> {
+        match &self.kind {
+            Kind::Tfidf(model) => model.vectorizer.clone(),
+        }
+    }
+
+    /// A new engine for one worker thread; the weights are shared with its siblings.
+    ///
+    /// # Errors
+    /// If the engine's tensors cannot be made.
+    pub fn engine(&self) -> Result<Box<dyn Infer>, ModelError> {
+        match &self.kind {
+            Kind::Tfidf(model) => Ok(Box::new(model.engine())),
+        }
+    }
+}
+
+/// Loads the model in directory `dir`. `model_type` in its `config.json` says of what kind it is:
+/// `tfidf-linear`.
+///
+/// # Errors
+/// Names the file that is missing, cut short or wrong, and what is wrong with it.
+pub fn load(dir: &Path) -> Result<LoadedModel, ModelError> {
+    load_from(dir.display().to_string(), &Source::Dir(dir))
+}
+
+/// Loads a model compiled into the executable, by name: see [`BUNDLED`].
+///
+/// # Errors
+/// [`ModelError::UnknownName`] for any other name.
+pub fn bundled(name: &str) -> Result<LoadedModel, ModelError> {
+    let Some((name, bundle)) = BUNDLES.iter().find(|(known, _)| *known == name) else {
+        return Err(ModelError::UnknownName {
+            name: name.to_owned(),
+            known: BUNDLED.join(", "),
+        });
+    };
+    load_from((*name).to_owned(), &Source::Bundled(name, bundle))
+}
+
+/// The names of the models compiled into the executable, the default first.
+pub const BUNDLED: &[&str] = &["tfidf"];
+
+macro_rules! bundle {
+    ($dir:literal: $($file:literal),+) => {
+        &[$(($file, include_bytes!(concat!("../../models/", $dir, "/", $file)))),+]
+    };
+}
+
+const BUNDLES: &[(&str, Bundle)] = &[(
+    "tfidf",
+    bundle!("tfidf": "config.json", "vocabulary.txt", "model.safetensors"),
+)];
+
+fn load_from(name: String, source: &Source<'_>) -> Result<LoadedModel, ModelError> {
+    let config = Config::read(source)?;
+    let (kind, labels, revision, max_tokens) = match config.text("model_type")? {
+        "tfidf-linear" => {
+            let (model, labels, revision) = tfidf::Tfidf::read(source, &config)?;
+            let words = model.vectorizer.len();
+            (Kind::Tfidf(model), labels, revision, words)
+        }
+        other => {
+            return Err(config.invalid(format!(
+                "\"model_type\" is {other:?}; built are: \"tfidf-linear\""
+            )));
+        }
+    };
+    let info = ModelInfo {
+        name,
+        revision,
+        labels,
+        max_tokens,
+    };
+    Ok(LoadedModel { info, kind })
+}
+
+#[cfg(test)]
+mod tests;
