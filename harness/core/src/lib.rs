@@ -16,3 +16,7 @@ pub mod request;
 pub mod scenario;
 pub mod schedule;
 pub mod units;
+
+// The samples of reports are shared with an example and so name this crate from outside.
+#[cfg(test)]
+extern crate self as harness_core;

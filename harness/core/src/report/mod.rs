@@ -1,3 +1,17 @@
 //! A judged run in the forms people and programs read.
+//!
+//! Every form is a pure function of one [`Report`](model::Report). Text in a report may come from the
+//! service under test, its logs or a backend, so every form neutralises it in its own way; no form
+//! shows a missing value as a number.
 
+mod figures;
+mod json;
 pub mod model;
+#[cfg(test)]
+pub mod samples;
+mod summary;
+mod terminal;
+mod text;
+
+pub use json::{json, schema};
+pub use terminal::terminal;

@@ -1,0 +1,115 @@
+//! What every form says in the same words: the headline, what was missed, where to look.
+
+use super::figures;
+use super::model::{Gate, ObjectiveResult, Report, Signal, SourceCoverage, Verdict};
+use super::text;
+
+/// The verdict as the first and last line say it: `overload: 2 of 6 objectives missed`.
+pub(super) fn headline(report: &Report) -> String {
+    format!("{}: {}", text::name(&report.run.scenario), finding(report))
+}
+
+/// The same without the scenario's name.
+pub(super) fn finding(report: &Report) -> String {
+    let required: Vec<&ObjectiveResult> = report
+        .objectives
+        .iter()
+        .filter(|o| o.gate == Gate::Required)
+        .collect();
+    let of = |verdict| required.iter().filter(|o| o.verdict == verdict).count();
+    let all = text::plural(required.len(), "objective", "objectives");
+    match report.verdict {
+        Verdict::Pass => format!("{all} met"),
+        Verdict::Fail => format!("{} of {all} missed", of(Verdict::Fail)),
+        Verdict::Inconclusive => {
+            let open = required
+                .iter()
+                .filter(|o| o.verdict != Verdict::Pass)
+                .count();
+            let blind = report.coverage.sources.iter().any(|s| !s.complete);
+            let evidence = if blind { "telemetry incomplete, " } else { "" };
+            match (required.is_empty(), open) {
+                (true, _) => "nothing was required, so nothing was decided".to_owned(),
+                (false, 0) => format!("{evidence}{all} met but not proven"),
+                (false, open) => format!("{evidence}{open} of {all} undecided"),
+            }
+        }
+        Verdict::Invalid => match &report.reason_code {
+            Some(code) => format!("the run cannot be trusted ({})", text::name(code)),
+            None => "the run cannot be trusted".to_owned(),
+        },
+    }
+}
+
+/// What the verdict means for whoever acts on it.
+pub(super) fn meaning(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "Every required objective is met, with enough evidence to say so.",
+        Verdict::Fail => {
+            "At least one required objective is missed, with enough evidence to say so."
+        }
+        Verdict::Inconclusive => {
+            "The run was sound, but the evidence does not decide. This is not a pass."
+        }
+        Verdict::Invalid => {
+            "The run itself cannot be trusted: its figures say nothing of the service."
+        }
+    }
+}
+
+/// Name for people, falling back to the name in the file.
+pub(super) fn title(objective: &ObjectiveResult) -> String {
+    let name = match objective.display_name.trim() {
+        "" => &objective.name,
+        display => display,
+    };
+    text::name(name)
+}
+
+/// Objectives by golden signal, signals without any left out.
+pub(super) fn by_signal(report: &Report) -> Vec<(Signal, Vec<&ObjectiveResult>)> {
+    Signal::ALL
+        .into_iter()
+        .map(|signal| {
+            (
+                signal,
+                report
+                    .objectives
+                    .iter()
+                    .filter(|o| o.signal == signal)
+                    .collect(),
+            )
+        })
+        .filter(|(_, objectives): &(_, Vec<_>)| !objectives.is_empty())
+        .collect()
+}
+
+/// Whether some line of `reasons` says the objective's own reason already.
+pub(super) fn told(report: &Report, objective: &ObjectiveResult) -> bool {
+    report
+        .reasons
+        .iter()
+        .any(|reason| reason.contains(&objective.reason))
+}
+
+/// `1,254 of 1,254 (100 %)`, or that it could not be told.
+pub(super) fn found(source: &SourceCoverage) -> String {
+    let expected = figures::count(source.expected);
+    match source.found {
+        None => format!("unknown of {expected}"),
+        Some(found) if source.expected == 0 => format!("{} of none", figures::count(found)),
+        Some(found) => {
+            let share = found as f64 / source.expected as f64;
+            let share = figures::percent(share, Some(source.limit));
+            format!("{} of {expected} ({share})", figures::count(found))
+        }
+    }
+}
+
+/// Checks of the run that did not hold or could not be made.
+pub(super) fn doubts(report: &Report) -> impl Iterator<Item = &super::model::ValidityCheck> {
+    report
+        .validity
+        .iter()
+        .filter(|check| check.ok != Some(true))
+}
