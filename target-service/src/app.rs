@@ -1,0 +1,180 @@
+//! The whole service put together: what `main` runs and tests start.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use opentelemetry::logs::Severity;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::config::{Config, ModelChoice};
+use crate::engine::Pool;
+use crate::faults::Faults;
+use crate::model::{self, Infer, LoadedModel, ModelError, ModelInfo};
+use crate::serve::{self, Listeners, Loaded, Service, Stopped};
+use crate::telemetry::names::{event, resource};
+use crate::telemetry::{Identity, Line, Metrics, SetupError, Telemetry};
+
+/// Why the service could not run, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({flag}): {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The flag that gave it.
+        flag: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The addresses could not be told.
+    #[error("cannot write to stdout: {0}")]
+    Announce(std::io::Error),
+    /// Telemetry cannot be set up.
+    #[error(transparent)]
+    Telemetry(#[from] SetupError),
+    /// The model cannot be loaded.
+    #[error("cannot load the model: {0}")]
+    Model(#[from] ModelError),
+    /// Worker threads cannot be started.
+    #[error("cannot start workers: {0}")]
+    Workers(std::io::Error),
+    /// A signal handler cannot be installed, or a listener broke.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The drain ran out of time.
+    #[error("{0} requests were still in flight when --drain-timeout was over")]
+    Abandoned(usize),
+}
+
+/// Binds, announces, loads, serves, and drains when asked to stop by SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`AppError`], as a sentence for the operator.
+pub async fn run(config: Config) -> Result<(), AppError> {
+    let stop = stop_signal()?;
+    let listeners = bind(&config).await?;
+    announce(&listeners, &config.identity)?;
+    let faults = Arc::new(Faults::default());
+    let telemetry = Telemetry::start(&config.telemetry, config.identity.clone(), &faults)?;
+    let metrics = telemetry.metrics.clone();
+    let service = Service::new(
+        telemetry,
+        faults.clone(),
+        config.request,
+        config.allow_faults,
+    );
+    service.telemetry().logs.emit(Line {
+        time: SystemTime::now(),
+        severity: Severity::Info,
+        event: event::STARTED,
+        span: None,
+        attributes: Vec::new(),
+    });
+    let drain = config.drain;
+    let loading = tokio::task::spawn_blocking(move || load(&config, metrics, faults));
+    let mut failed = None;
+    let ready = service.clone();
+    let shutdown = async {
+        tokio::pin!(stop);
+        let loaded = tokio::select! {
+            () = &mut stop => return,
+            loaded = loading => loaded,
+        };
+        match loaded.unwrap_or_else(|panic| Err(AppError::Io(std::io::Error::other(panic)))) {
+            Ok((loaded, info)) => ready.make_ready(loaded, &info),
+            Err(error) => {
+                failed = Some(error);
+                return;
+            }
+        }
+        stop.await;
+    };
+    let stopped = serve::run(service, listeners, drain, shutdown).await?;
+    match (failed, stopped) {
+        (Some(error), _) => Err(error),
+        (None, Stopped::Abandoned(n)) => Err(AppError::Abandoned(n)),
+        (None, Stopped::Drained) => Ok(()),
+    }
+}
+
+async fn bind(config: &Config) -> Result<Listeners, AppError> {
+    let bind = async |address: SocketAddr, flag| {
+        let bound = TcpListener::bind(address).await;
+        bound.map_err(|source| AppError::Bind {
+            address,
+            flag,
+            source,
+        })
+    };
+    Ok(Listeners {
+        http: bind(config.listen, "--listen").await?,
+        admin: bind(config.metrics, "--metrics").await?,
+    })
+}
+
+/// The first line on stdout: whoever started the service with port 0 learns the ports from it.
+fn announce(listeners: &Listeners, identity: &Identity) -> Result<(), AppError> {
+    let line = json!({
+        "event": "listening",
+        "http": listeners.http.local_addr()?.to_string(),
+        "metrics": listeners.admin.local_addr()?.to_string(),
+        "service": identity.get(resource::SERVICE_NAME),
+        "version": identity.get(resource::SERVICE_VERSION),
+        "revision": identity.get(resource::SERVICE_REVISION),
+    });
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(AppError::Announce)
+}
+
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Loads the model, warms one engine a worker and starts the workers. Blocks.
+fn load(
+    config: &Config,
+    metrics: Arc<Metrics>,
+    faults: Arc<Faults>,
+) -> Result<(Loaded, ModelInfo), AppError> {
+    let model = match &config.model {
+        ModelChoice::Bundled(name) => model::bundled(name)?,
+        ModelChoice::Directory(directory) => model::load(directory)?,
+    };
+    let engines = (0..config.workers)
+        .map(|_| warmed(&model))
+        .collect::<Result<Vec<_>, _>>()?;
+    let pool = Pool::start(engines, config.pool, metrics, faults).map_err(AppError::Workers)?;
+    let loaded = Loaded {
+        pool,
+        preprocess: model.preprocess(),
+        labels: model.info.labels.clone(),
+    };
+    Ok((loaded, model.info))
+}
+
+/// An engine that has answered once, on a document of the length that is usual: the first inference
+/// pays for page faults and buffers that the first request should not pay for.
+fn warmed(model: &LoadedModel) -> Result<Box<dyn Infer>, ModelError> {
+    let text =
+        "the pitcher threw the ball and the car needs a new engine before the game ".repeat(12);
+    let document = model.preprocess().encode(&text)?;
+    let mut engine = model.engine()?;
+    for _ in 0..3 {
+        engine.infer(&[&document])?;
+    }
+    Ok(engine)
+}

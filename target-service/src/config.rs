@@ -1,0 +1,434 @@
+//! What the service was told, in two steps: [`Args`] is syntax, [`Config`] what it means in this
+//! environment. Nothing below reads a flag or a variable.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::engine;
+use crate::model;
+use crate::telemetry::{BadAttribute, Identity};
+
+/// Document classification over HTTP.
+#[derive(Debug, Parser)]
+#[command(name = "target-service", version, about, max_term_width = 100)]
+pub struct Args {
+    /// Where to serve requests; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3010")]
+    pub listen: SocketAddr,
+    /// Where to serve /metrics and /faults
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub metrics: SocketAddr,
+    /// A bundled model by name, or a directory with config.json and model.safetensors
+    #[arg(long, value_name = "DIR|NAME", default_value = model::BUNDLED[0])]
+    pub model: String,
+    /// Threads that run the model
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(1024))]
+    pub workers: u64,
+    /// Requests in one batch, at most
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = count(4096))]
+    pub max_batch: u64,
+    /// Tokens in one batch, at most; a longer document is a batch of its own
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = count(1 << 24))]
+    pub max_batch_tokens: u64,
+    /// Requests that may wait; one more is answered 503
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = count(1 << 20))]
+    pub queue_capacity: u64,
+    /// Answer within this time or not at all (ms, s, m)
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub deadline: Duration,
+    /// Bytes of a request's body, at most
+    #[arg(long, value_name = "BYTES", default_value_t = 256 * 1024, value_parser = count(1 << 30))]
+    pub max_body: u64,
+    /// Accept faults on the metrics listener (POST /faults)
+    #[arg(long)]
+    pub allow_faults: bool,
+    /// After SIGTERM, keep accepting for this long with /readyz at 503 (ms, s, m)
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration_or_zero)]
+    pub drain_grace: Duration,
+    /// After SIGTERM, wait this long for requests in flight (ms, s, m)
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub drain_timeout: Duration,
+}
+
+fn count(most: u64) -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(1..=most)
+}
+
+/// Where log records go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogRoute {
+    /// Nowhere.
+    None,
+    /// JSON lines on stdout.
+    Console,
+    /// OTLP/gRPC to this endpoint.
+    Otlp(String),
+}
+
+/// Where spans and log records go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TelemetryConfig {
+    /// OTLP/gRPC endpoint of spans; without it there are none.
+    pub traces: Option<String>,
+    /// Where log records go.
+    pub logs: LogRoute,
+}
+
+/// Which model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelChoice {
+    /// Compiled in, by name.
+    Bundled(String),
+    /// Read from a directory.
+    Directory(PathBuf),
+}
+
+/// What the service does, resolved.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where requests are served.
+    pub listen: SocketAddr,
+    /// Where metrics and faults are served.
+    pub metrics: SocketAddr,
+    /// Which model.
+    pub model: ModelChoice,
+    /// Threads that run it.
+    pub workers: usize,
+    /// Bounds of queue and batches.
+    pub pool: engine::Settings,
+    /// Limits of one request.
+    pub request: RequestLimits,
+    /// Whether faults may be asked for.
+    pub allow_faults: bool,
+    /// How to stop.
+    pub drain: Drain,
+    /// Where spans and log records go.
+    pub telemetry: TelemetryConfig,
+    /// Who this is.
+    pub identity: Identity,
+}
+
+/// Limits of one request.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLimits {
+    /// From its headers to its answer.
+    pub deadline: Duration,
+    /// Bytes of its body.
+    pub max_body: usize,
+}
+
+/// How to stop.
+#[derive(Debug, Clone, Copy)]
+pub struct Drain {
+    /// Between "not ready" and closing the door.
+    pub grace: Duration,
+    /// Between closing the door and giving up on those inside.
+    pub timeout: Duration,
+}
+
+/// What is wrong with arguments or environment.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Neither a bundled model nor a directory.
+    #[error("--model {0:?}: no such directory, and the bundled models are {known}", known = model::BUNDLED.join(", "))]
+    Model(String),
+    /// See the message.
+    #[error(transparent)]
+    Attribute(#[from] BadAttribute),
+    /// A variable asks for something there is not.
+    #[error("{variable}={value:?}: {expected}")]
+    Variable {
+        /// Its name.
+        variable: String,
+        /// What it says.
+        value: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+}
+
+impl Config {
+    /// Resolves arguments against the environment; `env` looks a variable up, `instance_id` is this
+    /// process' `service.instance.id` unless the environment gives one.
+    ///
+    /// # Errors
+    /// What cannot be done as asked.
+    pub fn resolve(
+        args: Args,
+        env: &dyn Fn(&str) -> Option<String>,
+        instance_id: &str,
+    ) -> Result<Config, ConfigError> {
+        // The specification: an empty variable is an unset one.
+        let env = |key: &str| env(key).filter(|v| !v.trim().is_empty());
+        Ok(Config {
+            listen: args.listen,
+            metrics: args.metrics,
+            model: model_choice(args.model)?,
+            workers: clamp(args.workers),
+            pool: engine::Settings {
+                max_batch: clamp(args.max_batch),
+                max_batch_tokens: clamp(args.max_batch_tokens),
+                capacity: clamp(args.queue_capacity),
+            },
+            request: RequestLimits {
+                deadline: args.deadline,
+                max_body: clamp(args.max_body),
+            },
+            allow_faults: args.allow_faults,
+            drain: Drain {
+                grace: args.drain_grace,
+                timeout: args.drain_timeout,
+            },
+            telemetry: TelemetryConfig::resolve(&env)?,
+            identity: Identity::resolve(&env, instance_id)?,
+        })
+    }
+}
+
+/// The flags' ranges fit into `usize` wherever this runs; smaller machines get their most.
+fn clamp(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+fn model_choice(model: String) -> Result<ModelChoice, ConfigError> {
+    if model::BUNDLED.contains(&model.as_str()) {
+        return Ok(ModelChoice::Bundled(model));
+    }
+    let directory = PathBuf::from(&model);
+    if directory.is_dir() {
+        Ok(ModelChoice::Directory(directory))
+    } else {
+        Err(ConfigError::Model(model))
+    }
+}
+
+const LOCAL_COLLECTOR: &str = "http://localhost:4317";
+
+impl TelemetryConfig {
+    /// Reads the `OTEL_*` variables of the OpenTelemetry specification that matter here.
+    ///
+    /// # Errors
+    /// A protocol, exporter or endpoint this build does not have.
+    pub fn resolve(env: &dyn Fn(&str) -> Option<String>) -> Result<TelemetryConfig, ConfigError> {
+        let disabled = env("OTEL_SDK_DISABLED").is_some_and(|v| v.eq_ignore_ascii_case("true"));
+        if disabled {
+            return Ok(TelemetryConfig {
+                traces: None,
+                logs: LogRoute::Console,
+            });
+        }
+        let traces_endpoint = endpoint(env, "TRACES")?;
+        let traces = match env("OTEL_TRACES_EXPORTER").as_deref() {
+            None => traces_endpoint,
+            Some("otlp") => traces_endpoint.or_else(|| Some(LOCAL_COLLECTOR.to_owned())),
+            Some("none") => None,
+            Some(other) => return wrong("OTEL_TRACES_EXPORTER", other, "use otlp or none"),
+        };
+        let logs_endpoint = endpoint(env, "LOGS")?;
+        let logs = match (env("OTEL_LOGS_EXPORTER").as_deref(), logs_endpoint) {
+            (None | Some("otlp"), Some(endpoint)) => LogRoute::Otlp(endpoint),
+            (None | Some("console"), _) => LogRoute::Console,
+            (Some("otlp"), None) => LogRoute::Otlp(LOCAL_COLLECTOR.to_owned()),
+            (Some("none"), _) => LogRoute::None,
+            (Some(other), _) => {
+                return wrong("OTEL_LOGS_EXPORTER", other, "use otlp, console or none");
+            }
+        };
+        Ok(TelemetryConfig { traces, logs })
+    }
+}
+
+fn wrong<T>(variable: &str, value: &str, expected: &'static str) -> Result<T, ConfigError> {
+    let (variable, value) = (variable.to_owned(), value.to_owned());
+    Err(ConfigError::Variable {
+        variable,
+        value,
+        expected,
+    })
+}
+
+/// The endpoint for one signal, its own variable before the common one.
+fn endpoint(
+    env: &dyn Fn(&str) -> Option<String>,
+    signal: &str,
+) -> Result<Option<String>, ConfigError> {
+    let find = |suffix: &str| {
+        [
+            format!("OTEL_EXPORTER_OTLP_{signal}_{suffix}"),
+            format!("OTEL_EXPORTER_OTLP_{suffix}"),
+        ]
+        .into_iter()
+        .find_map(|key| env(&key).map(|value| (key, value)))
+    };
+    let Some((variable, value)) = find("ENDPOINT") else {
+        return Ok(None);
+    };
+    if let Some((variable, value)) = find("PROTOCOL")
+        && value != "grpc"
+    {
+        return wrong(
+            &variable,
+            &value,
+            "this service speaks OTLP over grpc only; set it to grpc",
+        );
+    }
+    if value.starts_with("https://") {
+        return wrong(
+            &variable,
+            &value,
+            "TLS to the collector is not built in; use http://HOST:PORT",
+        );
+    }
+    if !value.starts_with("http://") {
+        return wrong(&variable, &value, "expected http://HOST:PORT");
+    }
+    Ok(Some(value))
+}
+
+fn duration_or_zero(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let (number, millis) = match text {
+        t if t.ends_with("ms") => (&t[..t.len() - 2], 1),
+        t if t.ends_with('s') => (&t[..t.len() - 1], 1_000),
+        t if t.ends_with('m') => (&t[..t.len() - 1], 60_000),
+        _ => return Err("a unit is missing: 500ms, 5s or 1m".to_owned()),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("{number:?} is not a whole number"))?;
+    let most = 24 * 60 * 60_000;
+    match number.checked_mul(millis) {
+        Some(millis) if millis <= most => Ok(Duration::from_millis(millis)),
+        _ => Err("a day at most".to_owned()),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match duration_or_zero(text)? {
+        Duration::ZERO => Err("it must be longer than zero".to_owned()),
+        time => Ok(time),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn telemetry(vars: &[(&str, &str)]) -> Result<TelemetryConfig, ConfigError> {
+        TelemetryConfig::resolve(&|key| {
+            vars.iter()
+                .find(|(k, _)| *k == key)
+                .map(|(_, v)| (*v).to_owned())
+        })
+    }
+
+    #[test]
+    fn without_an_endpoint_nothing_is_exported() {
+        let config = telemetry(&[]).unwrap();
+        assert_eq!(
+            config,
+            TelemetryConfig {
+                traces: None,
+                logs: LogRoute::Console
+            }
+        );
+    }
+
+    #[test]
+    fn one_endpoint_serves_both_and_a_signals_own_comes_first() {
+        let both = telemetry(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1")]).unwrap();
+        assert_eq!(both.traces.as_deref(), Some("http://a:1"));
+        assert_eq!(both.logs, LogRoute::Otlp("http://a:1".to_owned()));
+        let own = telemetry(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1"),
+            ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://b:2"),
+        ]);
+        assert_eq!(own.unwrap().logs, LogRoute::Otlp("http://b:2".to_owned()));
+        let traces_only = telemetry(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://a:1")]);
+        assert_eq!(traces_only.unwrap().logs, LogRoute::Console);
+    }
+
+    #[test]
+    fn exporters_can_be_chosen() {
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1");
+        let console = telemetry(&[endpoint, ("OTEL_LOGS_EXPORTER", "console")]).unwrap();
+        assert_eq!(console.logs, LogRoute::Console);
+        let none = telemetry(&[
+            endpoint,
+            ("OTEL_LOGS_EXPORTER", "none"),
+            ("OTEL_TRACES_EXPORTER", "none"),
+        ]);
+        assert_eq!(
+            none.unwrap(),
+            TelemetryConfig {
+                traces: None,
+                logs: LogRoute::None
+            }
+        );
+        let local = telemetry(&[("OTEL_LOGS_EXPORTER", "otlp")]).unwrap();
+        assert_eq!(local.logs, LogRoute::Otlp(LOCAL_COLLECTOR.to_owned()));
+        let disabled = telemetry(&[endpoint, ("OTEL_SDK_DISABLED", "true")]).unwrap();
+        assert_eq!(
+            disabled,
+            TelemetryConfig {
+                traces: None,
+                logs: LogRoute::Console
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused_by_name() {
+        for (vars, word) in [
+            (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://a:1")][..], "TLS"),
+            (
+                &[("OTEL_EXPORTER_OTLP_ENDPOINT", "a:1")],
+                "http://HOST:PORT",
+            ),
+            (&[("OTEL_LOGS_EXPORTER", "zipkin")], "zipkin"),
+            (
+                &[("OTEL_TRACES_EXPORTER", "console")],
+                "OTEL_TRACES_EXPORTER",
+            ),
+            (
+                &[
+                    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1"),
+                    ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+                ],
+                "grpc",
+            ),
+        ] {
+            let error = telemetry(vars).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_checked_before_anything_starts() {
+        let parse = |args: &[&str]| Args::try_parse_from([&["target-service"], args].concat());
+        let args = parse(&["--deadline", "250ms", "--drain-grace", "0s"]).unwrap();
+        assert_eq!(args.deadline, Duration::from_millis(250));
+        for bad in [
+            ["--deadline", "5"],
+            ["--deadline", "0s"],
+            ["--deadline", "xs"],
+            ["--deadline", "2000m"],
+            ["--workers", "0"],
+            ["--max-batch", "0"],
+            ["--listen", "localhost"],
+        ] {
+            assert!(parse(&bad).is_err(), "{bad:?}");
+        }
+        let unknown = parse(&["--model", "no/such/model"]).unwrap();
+        let error = Config::resolve(unknown, &|_| None, "i")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("no/such/model") && error.contains(model::BUNDLED[0]),
+            "{error}"
+        );
+    }
+}

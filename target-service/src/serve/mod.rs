@@ -1,0 +1,194 @@
+//! HTTP: routes, and the service they share. [`run()`] takes bound listeners and a future that says
+//! when to stop, so that tests use free ports and stop cleanly.
+
+mod admin;
+mod error;
+mod observe;
+mod predict;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::StatusCode;
+use opentelemetry::KeyValue;
+use opentelemetry::logs::Severity;
+use serde_json::json;
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use error::Refusal;
+pub use run::{Listeners, Stopped, run};
+
+use crate::config::RequestLimits;
+use crate::engine::Pool;
+use crate::faults::Faults;
+use crate::model::{ModelInfo, Preprocess};
+use crate::telemetry::names::{event, reason};
+use crate::telemetry::{Line, Telemetry};
+
+/// Route of predictions.
+pub const PREDICT: &str = "/predict";
+/// Route that says whether the process lives.
+pub const HEALTHZ: &str = "/healthz";
+/// Route that says whether it wants requests.
+pub const READYZ: &str = "/readyz";
+
+/// A model at work.
+pub struct Loaded {
+    /// Its workers.
+    pub pool: Pool,
+    /// Text to model input.
+    pub preprocess: Arc<dyn Preprocess>,
+    /// Names of its scores.
+    pub labels: Vec<String>,
+}
+
+/// What all requests share.
+pub struct Service {
+    telemetry: Telemetry,
+    faults: Arc<Faults>,
+    limits: RequestLimits,
+    allow_faults: bool,
+    loaded: OnceLock<Loaded>,
+    draining: AtomicBool,
+}
+
+impl Service {
+    /// A service without a model: alive, not ready.
+    pub fn new(
+        telemetry: Telemetry,
+        faults: Arc<Faults>,
+        limits: RequestLimits,
+        allow_faults: bool,
+    ) -> Arc<Service> {
+        Arc::new(Service {
+            telemetry,
+            faults,
+            limits,
+            allow_faults,
+            loaded: OnceLock::new(),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Takes up work with `loaded`. A second call changes nothing.
+    pub fn make_ready(&self, loaded: Loaded, info: &ModelInfo) {
+        if self.loaded.set(loaded).is_ok() {
+            self.telemetry
+                .metrics
+                .show_model(&info.name, &info.revision);
+            let attributes = vec![
+                KeyValue::new("model.name", info.name.clone()),
+                KeyValue::new("model.revision", info.revision.clone()),
+            ];
+            self.log(Severity::Info, event::READY, attributes);
+        }
+    }
+
+    /// What the service tells its observers.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    fn loaded(&self) -> Option<&Loaded> {
+        self.loaded.get()
+    }
+
+    fn start_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.log(Severity::Info, event::DRAINING, Vec::new());
+    }
+
+    fn log(&self, severity: Severity, event: &'static str, attributes: Vec<KeyValue>) {
+        let time = SystemTime::now();
+        self.telemetry.logs.emit(Line {
+            time,
+            severity,
+            event,
+            span: None,
+            attributes,
+        });
+    }
+}
+
+/// The routes of the first listener.
+pub fn router(service: Arc<Service>) -> Router {
+    Router::new()
+        .route(PREDICT, post(predict::predict))
+        .route(HEALTHZ, get(healthz))
+        .route(READYZ, get(readyz))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        // The panic is caught inside of the observation, so that it is counted as what it is.
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(axum::middleware::from_fn_with_state(
+            service.clone(),
+            observe::observe,
+        ))
+        .with_state(service)
+}
+
+/// The routes of the second listener.
+pub fn admin_router(service: Arc<Service>) -> Router {
+    Router::new()
+        .route("/metrics", get(admin::metrics))
+        .route(
+            "/faults",
+            get(admin::list_faults)
+                .post(admin::start_fault)
+                .delete(admin::clear_faults),
+        )
+        .route(HEALTHZ, get(healthz))
+        .route(READYZ, get(readyz))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(CatchPanicLayer::custom(panicked))
+        .with_state(service)
+}
+
+async fn healthz() -> Response {
+    Json(json!({ "status": "alive" })).into_response()
+}
+
+async fn readyz(State(service): State<Arc<Service>>) -> Response {
+    let status = if service.draining.load(Ordering::Acquire) {
+        "draining"
+    } else if service.loaded().is_none() {
+        "loading"
+    } else {
+        return Json(json!({ "status": "ready" })).into_response();
+    };
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        Json(json!({ "status": status })),
+    )
+        .into_response()
+}
+
+async fn not_found() -> Refusal {
+    let message = "no such path; there are POST /predict, GET /healthz and GET /readyz";
+    Refusal::new(StatusCode::NOT_FOUND, reason::NOT_FOUND, message)
+}
+
+async fn method_not_allowed() -> Refusal {
+    let message = "this path does not have this method; the Allow header names those it has";
+    Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        reason::METHOD_NOT_ALLOWED,
+        message,
+    )
+}
+
+// The signature is tower-http's.
+#[allow(clippy::needless_pass_by_value)]
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    Refusal::new(status, reason::INTERNAL, "the handler panicked").into_response()
+}

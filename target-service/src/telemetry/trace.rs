@@ -1,0 +1,156 @@
+//! The spans of one request.
+//!
+//! Made with the OpenTelemetry API and explicit instants, not with `tracing` spans: a request waits
+//! in a queue on one thread, is computed on a second in a batch shared with others, and is
+//! answered on a third. Its `queue` and `inference` spans are known only afterwards, from instants
+//! the worker took; a `tracing` span, which begins when it is made, would have to be carried along
+//! and entered across threads to say the same less exactly.
+
+use std::borrow::Cow;
+use std::time::{Instant, SystemTime};
+
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::trace::{
+    Span as _, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _,
+};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracer;
+
+/// Monotonic instants as wall-clock times: one pair read together, so that all spans of a request
+/// agree even if the wall clock is set meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub struct Anchor {
+    wall: SystemTime,
+    instant: Instant,
+}
+
+impl Anchor {
+    /// Now.
+    pub fn now() -> Anchor {
+        Anchor {
+            wall: SystemTime::now(),
+            instant: Instant::now(),
+        }
+    }
+
+    /// The instant of the anchor.
+    pub fn instant(&self) -> Instant {
+        self.instant
+    }
+
+    /// `at` by the wall clock.
+    pub fn wall(&self, at: Instant) -> SystemTime {
+        match at.checked_duration_since(self.instant) {
+            Some(after) => self.wall + after,
+            None => self.wall - self.instant.duration_since(at),
+        }
+    }
+}
+
+/// A stage of a request, for [`RequestTrace::stage`].
+#[derive(Debug, Clone, Copy)]
+pub struct Stage {
+    /// Name of the span.
+    pub name: &'static str,
+    /// When it began.
+    pub start: Instant,
+    /// When it ended.
+    pub end: Instant,
+}
+
+/// The server span of one request, and its children's parent.
+#[derive(Debug, Clone)]
+pub struct RequestTrace {
+    tracer: SdkTracer,
+    context: Context,
+    anchor: Anchor,
+}
+
+impl RequestTrace {
+    /// Starts the server span. The parent, and whether it is sampled, come from `traceparent`; a
+    /// malformed one starts a new trace, as the W3C recommendation asks.
+    pub fn begin(
+        tracer: SdkTracer,
+        headers: &http::HeaderMap,
+        name: Cow<'static, str>,
+        attributes: Vec<KeyValue>,
+        anchor: Anchor,
+    ) -> RequestTrace {
+        let parent = TraceContextPropagator::new().extract_with_context(
+            // Not the current context: nothing outside of this request is its parent.
+            &Context::new(),
+            &Headers(headers),
+        );
+        let span = tracer
+            .span_builder(name)
+            .with_kind(SpanKind::Server)
+            .with_start_time(anchor.wall)
+            .with_attributes(attributes);
+        let span = tracer.build_with_context(span, &parent);
+        RequestTrace {
+            tracer,
+            context: parent.with_span(span),
+            anchor,
+        }
+    }
+
+    /// Trace and span id, and whether it is sampled.
+    pub fn span_context(&self) -> SpanContext {
+        self.context.span().span_context().clone()
+    }
+
+    /// The clock pair all spans of this request use.
+    pub fn anchor(&self) -> Anchor {
+        self.anchor
+    }
+
+    /// Records a child span that is over, and its own children.
+    pub fn stage(&self, stage: Stage, attributes: Vec<KeyValue>, within: &[Stage]) {
+        if !self.context.span().is_recording() {
+            return;
+        }
+        let span = self
+            .tracer
+            .span_builder(stage.name)
+            .with_start_time(self.anchor.wall(stage.start))
+            .with_attributes(attributes);
+        let context = self
+            .context
+            .with_span(self.tracer.build_with_context(span, &self.context));
+        for inner in within {
+            let span = self
+                .tracer
+                .span_builder(inner.name)
+                .with_start_time(self.anchor.wall(inner.start));
+            let mut span = self.tracer.build_with_context(span, &context);
+            span.end_with_timestamp(self.anchor.wall(inner.end));
+        }
+        context
+            .span()
+            .end_with_timestamp(self.anchor.wall(stage.end));
+    }
+
+    /// Ends the server span. `failed` marks it as an error of the service.
+    pub fn end(&self, at: Instant, attributes: Vec<KeyValue>, failed: bool) {
+        let span = self.context.span();
+        span.set_attributes(attributes);
+        if failed {
+            // The class is in error.type; a description would only repeat it.
+            span.set_status(Status::error(""));
+        }
+        span.end_with_timestamp(self.anchor.wall(at));
+    }
+}
+
+struct Headers<'a>(&'a http::HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(http::HeaderName::as_str).collect()
+    }
+}
