@@ -14,7 +14,12 @@ fn rows(heading: &str) -> Vec<Vec<String>> {
     section
         .lines()
         .filter(|l| l.starts_with("| `"))
-        .map(|l| l.trim_matches('|').split(" |").map(|c| c.trim().to_owned()).collect())
+        .map(|l| {
+            l.trim_matches('|')
+                .split(" |")
+                .map(|c| c.trim().to_owned())
+                .collect()
+        })
         .collect()
 }
 
@@ -26,7 +31,12 @@ fn the_page_lists_exactly_the_metrics_there_are() {
         .map(|m| {
             let labels: Vec<String> = m.labels.iter().map(|l| format!("`{l}`")).collect();
             let name = format!("`{}`", m.name);
-            vec![name, m.kind.as_str().to_owned(), labels.join(", "), m.help.to_owned()]
+            vec![
+                name,
+                m.kind.as_str().to_owned(),
+                labels.join(", "),
+                m.help.to_owned(),
+            ]
         })
         .collect();
     assert_eq!(published, declared);
@@ -34,9 +44,19 @@ fn the_page_lists_exactly_the_metrics_there_are() {
 
 #[test]
 fn the_page_names_every_span_attribute_event_and_reason() {
-    let all = [span::ALL, attribute::ALL, event::ALL, resource::ALL, reason::REJECTIONS, reason::DROPS];
+    let all = [
+        span::ALL,
+        attribute::ALL,
+        event::ALL,
+        resource::ALL,
+        reason::REJECTIONS,
+        reason::DROPS,
+    ];
     for name in all.concat() {
-        assert!(PAGE.contains(&format!("`{name}`")), "TELEMETRY.md does not name {name}");
+        assert!(
+            PAGE.contains(&format!("`{name}`")),
+            "TELEMETRY.md does not name {name}"
+        );
     }
 }
 
@@ -49,10 +69,20 @@ fn families(text: &str) -> BTreeMap<String, (String, Vec<String>)> {
             families.insert(name.to_owned(), (kind.to_owned(), Vec::new()));
         } else if !line.starts_with('#') {
             let name = line.split(['{', ' ']).next().unwrap();
-            let base = ["_bucket", "_sum", "_count"].iter().find_map(|s| name.strip_suffix(s));
-            let base = base.filter(|b| families.contains_key(*b)).unwrap_or(name).to_owned();
-            let labels = line.split_once('{').map_or("", |(_, l)| l.split_once('}').unwrap().0);
-            let labels = labels.split(',').filter_map(|l| l.split_once('=')).map(|(k, _)| k);
+            let base = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|s| name.strip_suffix(s));
+            let base = base
+                .filter(|b| families.contains_key(*b))
+                .unwrap_or(name)
+                .to_owned();
+            let labels = line
+                .split_once('{')
+                .map_or("", |(_, l)| l.split_once('}').unwrap().0);
+            let labels = labels
+                .split(',')
+                .filter_map(|l| l.split_once('='))
+                .map(|(k, _)| k);
             let labels: Vec<String> = labels.filter(|k| *k != "le").map(str::to_owned).collect();
             families.get_mut(&base).unwrap().1 = labels;
         }
@@ -67,7 +97,9 @@ fn the_first_scrape_shows_what_is_declared() {
     let text = String::from_utf8(metrics.render().unwrap()).unwrap();
     let shown = families(&text);
     for metric in names::METRICS {
-        let (kind, labels) = shown.get(metric.name).unwrap_or_else(|| panic!("{}", metric.name));
+        let (kind, labels) = shown
+            .get(metric.name)
+            .unwrap_or_else(|| panic!("{}", metric.name));
         assert_eq!(kind, metric.kind.as_str(), "{}", metric.name);
         let mut labels = labels.clone();
         labels.sort();
@@ -75,7 +107,11 @@ fn the_first_scrape_shows_what_is_declared() {
         declared.sort_unstable();
         assert_eq!(labels, declared, "{}", metric.name);
     }
-    assert_eq!(shown.len(), names::METRICS.len(), "nothing undeclared is shown: {shown:?}");
+    assert_eq!(
+        shown.len(),
+        names::METRICS.len(),
+        "nothing undeclared is shown: {shown:?}"
+    );
     let zero = format!(
         "http_server_request_duration_seconds_count{{{}=\"POST\",{}=\"200\",{}=\"/predict\"}} 0",
         label::METHOD,
@@ -96,7 +132,16 @@ fn resource_attributes_become_labels() {
     };
     let metrics = Metrics::new(&Identity::resolve(&env, "i").unwrap()).unwrap();
     let text = String::from_utf8(metrics.render().unwrap()).unwrap();
-    let info = text.lines().find(|l| l.starts_with("target_info{")).unwrap();
-    assert!(info.contains("deployment_environment_name=\"ci\""), "{info}");
-    assert!(info.contains("service_name=\"target-service\"") && info.ends_with("} 1"), "{info}");
+    let info = text
+        .lines()
+        .find(|l| l.starts_with("target_info{"))
+        .unwrap();
+    assert!(
+        info.contains("deployment_environment_name=\"ci\""),
+        "{info}"
+    );
+    assert!(
+        info.contains("service_name=\"target-service\"") && info.ends_with("} 1"),
+        "{info}"
+    );
 }
