@@ -10,6 +10,7 @@ mod matcher;
 mod otlp;
 
 pub use labels::{LabelError, Labels, METRIC_NAME};
+pub(crate) use matcher::anchored;
 pub use matcher::{MatchOp, Matcher};
 
 use crate::receive::scrape::TargetBook;
