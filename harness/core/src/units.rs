@@ -77,6 +77,19 @@ impl UnixNanos {
         Self(self.0.saturating_add(offset.0))
     }
 
+    /// RFC 3339 in UTC, to the second, e.g. `2026-11-22T14:54:52Z`; a count of nanoseconds beyond
+    /// the calendar's range is written as it is.
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        i64::try_from(self.0 / 1_000_000_000)
+            .ok()
+            .and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0))
+            .map_or_else(
+                || format!("{} ns", self.0),
+                |time| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            )
+    }
+
     /// Seconds since the epoch; exact to about 0.2 µs in this century.
     #[must_use]
     pub fn as_secs_f64(self) -> f64 {
@@ -219,6 +232,15 @@ mod tests {
         assert!("".parse::<TraceId>().is_err());
         assert!("xyz".parse::<SpanId>().is_err());
         assert!("0123456789abcdef0".parse::<SpanId>().is_err());
+    }
+
+    #[test]
+    fn wall_clock_times_read_as_rfc_3339() {
+        assert_eq!(
+            UnixNanos(1_795_359_292_999_999_999).rfc3339(),
+            "2026-11-22T14:54:52Z"
+        );
+        assert_eq!(UnixNanos(0).rfc3339(), "1970-01-01T00:00:00Z");
     }
 
     #[test]
