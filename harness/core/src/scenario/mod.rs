@@ -9,11 +9,17 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::units::Phase;
+use crate::units::{Nanos, Phase};
 
+mod check;
+mod parse;
+mod resolve;
 mod text;
 
 pub use text::{Dur, Rate, Share};
+
+/// Requests that an open load may have out at once when the scenario does not say.
+pub const DEFAULT_MAX_IN_FLIGHT: u32 = 512;
 
 /// A whole scenario file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -247,7 +253,7 @@ pub struct Request {
 }
 
 /// The body of a request: from a dataset, or written out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, untagged)]
 pub enum Body {
     /// One field of a row of a dataset.
@@ -265,6 +271,42 @@ pub enum Body {
         /// The text.
         text: String,
     },
+}
+
+impl<'de> Deserialize<'de> for Body {
+    /// By hand, since what serde says of an untagged enum ("did not match any variant") names
+    /// neither the key nor the mistake.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Keys {
+            dataset: Option<String>,
+            field: Option<String>,
+            order: Option<Order>,
+            text: Option<String>,
+        }
+        match Keys::deserialize(deserializer)? {
+            Keys {
+                dataset: Some(dataset),
+                field: Some(field),
+                order,
+                text: None,
+            } => Ok(Self::Dataset {
+                dataset,
+                field,
+                order: order.unwrap_or_default(),
+            }),
+            Keys {
+                dataset: None,
+                field: None,
+                order: None,
+                text: Some(text),
+            } => Ok(Self::Text { text }),
+            _ => Err(serde::de::Error::custom(
+                "a body is either `dataset` and `field` (and `order`), or `text` alone",
+            )),
+        }
+    }
 }
 
 /// Order in which rows of a dataset are used.
@@ -369,7 +411,8 @@ pub enum ThinkTime {
 pub struct Stage {
     /// Its phase.
     pub phase: Phase,
-    /// Rate of an open load, at the stage's end when ramping.
+    /// Rate of an open load. When ramping: the rate at the stage's end, reached linearly from the
+    /// rate at the end of the stage before (the first stage begins at 0).
     #[serde(default)]
     pub rate: Option<Rate>,
     /// Its length.
@@ -410,6 +453,54 @@ pub enum FaultKind {
     WrongAnswers,
     /// `/metrics` fails and nothing is exported.
     TelemetryCut,
+}
+
+impl Executor {
+    /// Whether arrivals wait for no answer.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        matches!(
+            self,
+            Self::ConstantArrivalRate | Self::RampingArrivalRate | Self::Replay
+        )
+    }
+}
+
+impl Load {
+    /// When it starts, in nanoseconds since the start of the run.
+    #[must_use]
+    pub fn start(&self) -> Nanos {
+        Nanos(self.start_at.map_or(0, Dur::nanos))
+    }
+
+    /// When its last stage ends.
+    #[must_use]
+    pub fn end(&self) -> Nanos {
+        let stages = self.stages.iter().map(|stage| stage.length.nanos());
+        Nanos(stages.fold(self.start().0, u64::saturating_add))
+    }
+
+    /// Most requests out at once of an open load.
+    #[must_use]
+    pub fn in_flight_limit(&self) -> u32 {
+        self.max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT)
+    }
+}
+
+impl Scenario {
+    /// The dataset files that requests take their bodies from, as written, each once.
+    #[must_use]
+    pub fn datasets(&self) -> Vec<&str> {
+        let mut files: Vec<&str> = Vec::new();
+        for request in &self.spec.requests {
+            if let Some(Body::Dataset { dataset, .. }) = &request.body
+                && !files.contains(&dataset.as_str())
+            {
+                files.push(dataset);
+            }
+        }
+        files
+    }
 }
 
 /// Limits beyond which the run itself is invalid, or its evidence incomplete.
@@ -468,3 +559,6 @@ pub struct AbortRule {
     /// Length of the sliding window.
     pub over: Dur,
 }
+
+#[cfg(test)]
+mod tests;
