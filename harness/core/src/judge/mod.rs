@@ -5,12 +5,33 @@
 //! [`coverage`] (is the evidence whole?), `validity` (can the run be trusted?), `objectives` (what
 //! does the evidence say?), `stat` (how sure is that?).
 
+use std::collections::BTreeSet;
+
 use crate::objective::Objective;
 use crate::observation::Observation;
 use crate::query::Query;
 use crate::record::{AnswerBook, RunFacts};
-use crate::report::model::{Coverage, REPORT_SCHEMA, Report, RunSummary, Verdict};
+use crate::report::model::{Coverage, REPORT_SCHEMA, Report};
 use crate::scenario::Scenario;
+
+mod client;
+mod coverage;
+mod decide;
+mod details;
+mod evaluate;
+mod names;
+mod reading;
+mod saturation;
+mod spans;
+pub mod stat;
+mod summary;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod traps;
+mod validity;
+mod verdict;
+mod window;
 
 /// Everything that a verdict is made from.
 #[derive(Debug, Clone, Copy)]
@@ -28,68 +49,72 @@ pub struct RunRecord<'a> {
 }
 
 /// Questions that tell how much of the run each backend holds, up to `facts.settled.until`. Asked
-/// again, with a later `until`, until [`coverage`] finds every source complete.
+/// again, with a later `until`, until [`coverage`] finds every source complete. Traces found in
+/// earlier rounds are not asked for again.
 #[must_use]
-pub fn coverage_queries(_record: &RunRecord) -> Vec<Query> {
-    Vec::new()
+pub fn coverage_queries(record: &RunRecord) -> Vec<Query> {
+    coverage::queries(record)
 }
 
 /// How much of the run each backend holds, by the answers recorded so far.
 #[must_use]
 pub fn coverage(record: &RunRecord) -> Coverage {
-    Coverage {
-        sent: record.rows.iter().filter(|r| r.sent.is_some()).count() as u64,
-        answered: record.rows.iter().filter(|r| r.outcome.answered()).count() as u64,
-        sources: Vec::new(),
-    }
+    coverage::survey(record).coverage
 }
 
 /// Questions of the objectives and of the saturation charts. To be asked once settled: they use the
 /// answers to [`coverage_queries`] (scrape instants).
 #[must_use]
-pub fn objective_queries(_record: &RunRecord) -> Vec<Query> {
-    Vec::new()
+pub fn objective_queries(record: &RunRecord) -> Vec<Query> {
+    let survey = coverage::survey(record);
+    let mut queries: Vec<Query> = record
+        .objectives
+        .iter()
+        .flat_map(|objective| evaluate::queries(record, &survey, objective))
+        .collect();
+    queries.extend(saturation::queries(record, &survey));
+    let mut seen = BTreeSet::new();
+    queries.retain(|query| seen.insert(query.clone()));
+    queries
 }
 
 /// Questions for the traces and log lines of the requests that a report shows.
 #[must_use]
-pub fn detail_queries(_record: &RunRecord, _report: &Report) -> Vec<Query> {
-    Vec::new()
+pub fn detail_queries(record: &RunRecord, report: &Report) -> Vec<Query> {
+    details::queries(record, &report.requests)
 }
 
-/// The whole report except `judged_at`, which is left empty.
+/// The whole report except `judged_at`, which is left empty. Spans and log lines of the requests it
+/// shows are filled in from the answers to [`detail_queries`] once these are recorded.
 #[must_use]
 pub fn judge(record: &RunRecord) -> Report {
-    let facts = record.facts;
+    let survey = coverage::survey(record);
+    let validity = validity::checks(record, &survey);
+    let mut objectives = decide::results(record, &survey);
+    let answer = verdict::answer(record, &survey, &validity, &objectives);
+    let requests = details::chosen(record, &mut objectives)
+        .into_iter()
+        .map(|(row, why)| details::detail(record, row, why))
+        .collect();
+    let (saturation, uncharted) = saturation::charts(record, &survey);
+    let mut notes = summary::notes(record, &survey);
+    notes.extend(uncharted);
     Report {
         schema: REPORT_SCHEMA.into(),
-        verdict: Verdict::Inconclusive,
-        exit_code: 11,
-        reason_code: Some("not_judged".into()),
-        reasons: vec!["judging is not built yet".into()],
+        verdict: answer.verdict,
+        exit_code: answer.exit_code,
+        reason_code: answer.reason_code,
+        reasons: answer.reasons,
         judged_at: String::new(),
-        run: RunSummary {
-            id: facts.run_id.clone(),
-            scenario: facts.scenario.clone(),
-            seed: facts.seed.0,
-            harness_version: facts.harness_version.clone(),
-            started_at: String::new(),
-            duration_seconds: facts.drained.as_secs_f64(),
-            window: None,
-            service: facts.service.clone(),
-            target: facts.target.url.clone(),
-            versions: Vec::new(),
-            expect_version: facts.expect_version.clone(),
-            generator_cpu: None,
-        },
-        objectives: Vec::new(),
-        coverage: coverage(record),
-        validity: Vec::new(),
+        run: summary::run(record, &survey),
+        objectives,
+        coverage: survey.coverage,
+        validity,
         load: Vec::new(),
         series: Vec::new(),
         distribution: Vec::new(),
-        saturation: Vec::new(),
-        requests: Vec::new(),
-        notes: Vec::new(),
+        saturation,
+        requests,
+        notes,
     }
 }

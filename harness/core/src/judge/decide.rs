@@ -1,0 +1,373 @@
+//! From what the evidence says to each objective's verdict.
+
+use super::RunRecord;
+use super::client;
+use super::coverage::Survey;
+use super::evaluate::{self, Said};
+use super::names::grouped;
+use super::reading::Reading;
+use super::stat;
+use crate::objective::{ClientFigure, Indicator, Metric, Objective, Time};
+use crate::query::Query;
+use crate::report::model::{Gate, ObjectiveResult, Threshold, Verdict};
+
+/// A share to be tested against the least one.
+struct Test {
+    good: u64,
+    total: u64,
+    unseen: u64,
+    target: f64,
+    /// What the good ones are, for the reason.
+    good_are: String,
+    how: String,
+}
+
+/// One objective on its way to a verdict.
+struct Case<'a> {
+    objective: &'a Objective,
+    result: ObjectiveResult,
+    /// What is still to be tested; without it the result's verdict stands.
+    test: Option<Test>,
+}
+
+/// The results of all objectives, in their order.
+pub(super) fn results(record: &RunRecord, survey: &Survey) -> Vec<ObjectiveResult> {
+    let mut cases: Vec<Case> = record
+        .objectives
+        .iter()
+        .map(|objective| case(record, survey, objective))
+        .collect();
+    // A fail needs only one objective to be missed, so the misses are corrected for the number of
+    // required ones; a pass needs all of them, each at its full confidence (intersection-union).
+    let required: Vec<usize> = (0..cases.len())
+        .filter(|i| cases[*i].objective.gate == Gate::Required && cases[*i].test.is_some())
+        .collect();
+    let missed = |case: &Case| {
+        case.test.as_ref().map_or(1.0, |t| {
+            stat::p_missed(t.good as f64, t.total as f64, t.target)
+        })
+    };
+    let p: Vec<f64> = cases.iter().map(missed).collect();
+    let raw: Vec<f64> = required.iter().map(|i| p[*i]).collect();
+    let mut adjusted = p.clone();
+    for (index, value) in required.iter().zip(stat::holm(&raw)) {
+        adjusted[*index] = value;
+    }
+    for (index, case) in cases.iter_mut().enumerate() {
+        decide(case, p[index], adjusted[index], required.len());
+    }
+    cases.into_iter().map(|case| case.result).collect()
+}
+
+fn case<'a>(record: &RunRecord, survey: &Survey, objective: &'a Objective) -> Case<'a> {
+    let queries = evaluate::queries(record, survey, objective);
+    let mut case = Case {
+        objective,
+        result: blank(objective, &queries),
+        test: None,
+    };
+    take(record, &mut case, evaluate::said(record, survey, objective));
+    incomplete(survey, &mut case);
+    case
+}
+
+fn blank(objective: &Objective, queries: &[Query]) -> ObjectiveResult {
+    let (target, threshold) = match &objective.indicator {
+        Indicator::Ratio { target, .. } => (Some(*target), None),
+        Indicator::Threshold { op, value, .. } => (
+            None,
+            Some(Threshold {
+                op: op.text().into(),
+                value: *value,
+            }),
+        ),
+    };
+    let mut texts: Vec<String> = queries
+        .iter()
+        .map(|q| match q {
+            Query::PromInstant { query, .. }
+            | Query::PromRange { query, .. }
+            | Query::LokiInstant { query, .. }
+            | Query::LokiLines { query, .. }
+            | Query::TempoMetrics { query, .. } => query.clone(),
+            Query::TempoTrace { trace } => trace.to_string(),
+        })
+        .collect();
+    texts.dedup();
+    ObjectiveResult {
+        name: objective.name.clone(),
+        display_name: objective.display_name.clone(),
+        source: objective.source(),
+        signal: objective.signal,
+        gate: objective.gate,
+        value: None,
+        unit: objective.unit.clone().or_else(|| unit(objective)),
+        good: None,
+        samples: None,
+        target,
+        threshold,
+        limit_seconds: limit_seconds(objective),
+        interval: None,
+        confidence: objective.confidence,
+        margin: None,
+        verdict: Verdict::Inconclusive,
+        reason: String::new(),
+        queries: texts,
+        evidence: Vec::new(),
+    }
+}
+
+/// The unit where no annotation names one.
+fn unit(objective: &Objective) -> Option<String> {
+    let unit = match &objective.indicator {
+        Indicator::Ratio { .. } => "ratio",
+        Indicator::Threshold {
+            metric: Metric::Client(client),
+            ..
+        } => match client.figure {
+            ClientFigure::Accuracy => "ratio",
+            ClientFigure::Rate { .. } => "1/s",
+            ClientFigure::Quantile { .. } => "s",
+            ClientFigure::Count { .. } => return None,
+        },
+        Indicator::Threshold { .. } => return None,
+    };
+    Some(unit.into())
+}
+
+fn limit_seconds(objective: &Objective) -> Option<f64> {
+    match &objective.indicator {
+        Indicator::Ratio {
+            part: Metric::Client(client),
+            ..
+        } => match client.figure {
+            ClientFigure::Count {
+                limit: Some(limit), ..
+            } if limit.time == Time::Latency => Some(limit.at_most.0.as_secs_f64()),
+            _ => None,
+        },
+        Indicator::Threshold {
+            metric: Metric::Client(client),
+            value,
+            ..
+        } => match client.figure {
+            ClientFigure::Quantile {
+                time: Time::Latency,
+                ..
+            } => Some(*value),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Puts what was said into the result, and decides what no statistics are needed for.
+fn take(record: &RunRecord, case: &mut Case, said: Reading<Said>) {
+    let result = &mut case.result;
+    match (said, &case.objective.indicator) {
+        (Err(missing), _) => result.reason = format!("not known: {missing}"),
+        (
+            Ok(Said::Share {
+                good,
+                total,
+                unseen,
+                how,
+            }),
+            indicator,
+        ) => {
+            result.good = Some(good);
+            result.samples = Some(total);
+            result.value = (total > 0).then(|| good as f64 / total as f64);
+            let target = match indicator {
+                Indicator::Ratio { target, .. } => *target,
+                Indicator::Threshold { value, .. } => *value,
+            };
+            case.test = Some(Test {
+                good,
+                total,
+                unseen,
+                target,
+                good_are: "good".into(),
+                how,
+            });
+        }
+        (
+            Ok(Said::Quantile { good, total, value }),
+            Indicator::Threshold {
+                metric: Metric::Client(client),
+                op,
+                value: limit,
+            },
+        ) => {
+            let ClientFigure::Quantile { q, .. } = client.figure else {
+                return;
+            };
+            result.good = Some(good);
+            result.samples = Some(total);
+            result.value = value;
+            result.margin = value.map(|v| limit - v);
+            let none = if total > 0 && value.is_none() {
+                ", and the quantile falls among requests without an answer"
+            } else {
+                ""
+            };
+            case.test = Some(Test {
+                good,
+                total,
+                unseen: 0,
+                target: q,
+                good_are: format!("{} {limit} s", op.sign()),
+                how: format!("judged as a share of every request due{none}"),
+            });
+        }
+        (
+            Ok(Said::Value { value, how }),
+            Indicator::Threshold {
+                op, value: limit, ..
+            },
+        ) => {
+            result.value = Some(value);
+            result.margin = Some(if op.sign().starts_with('<') {
+                limit - value
+            } else {
+                value - limit
+            });
+            let measured = client::rows(record, None).count() as u64;
+            if let Some(floor) = case.objective.min_samples
+                && measured < floor
+            {
+                result.reason = format!(
+                    "only {} requests in the measured phase, and harness/min-samples asks for {}",
+                    grouped(measured),
+                    grouped(floor)
+                );
+                return;
+            }
+            let holds = op.holds(value, *limit);
+            result.verdict = if holds { Verdict::Pass } else { Verdict::Fail };
+            result.reason = format!(
+                "{} is {}{} {}, {how}; `value` decides, `target` is not used",
+                number(value),
+                if holds { "" } else { "not " },
+                op.sign(),
+                number(*limit)
+            );
+        }
+        (Ok(_), _) => result.reason = "not known: the evidence does not fit the objective".into(),
+    }
+}
+
+/// Incomplete evidence decides nothing, whatever it says; what it says is still shown.
+fn incomplete(survey: &Survey, case: &mut Case) {
+    let Some(backend) = evaluate::backend(case.objective.source()) else {
+        return;
+    };
+    let Some(source) = survey.source(backend).filter(|s| !s.complete) else {
+        return;
+    };
+    let lead = format!("the evidence in {backend} is incomplete: {}", source.reason);
+    case.result.reason = if case.test.is_none() && case.result.verdict == Verdict::Inconclusive {
+        format!("{lead}; {}", case.result.reason)
+    } else {
+        lead
+    };
+    case.result.verdict = Verdict::Inconclusive;
+    case.test = None;
+}
+
+/// Decides a share. `p` and `adjusted`: chance of so few good ones at the target, as it is and
+/// corrected for the number of required objectives.
+fn decide(case: &mut Case, p: f64, adjusted: f64, required: usize) {
+    let Some(test) = &case.test else {
+        return;
+    };
+    let (good, total, target) = (test.good as f64, test.total as f64, test.target);
+    let confidence = case.objective.confidence;
+    let alpha = 1.0 - confidence;
+    let bounds = stat::bounds(good, total, confidence);
+    let is_ratio = case.result.target.is_some() || case.result.unit.as_deref() == Some("ratio");
+    if test.total > 0 && is_ratio {
+        case.result.interval = Some([bounds.lower, bounds.upper]);
+        case.result.margin = Some(good / total - target);
+    }
+    let floor = case.objective.min_samples.unwrap_or(1).max(1);
+    let found = format!(
+        "{} of {} {} ({})",
+        grouped(test.good),
+        grouped(test.total),
+        test.good_are,
+        percent(good / total.max(1.0)),
+    );
+    let sure = percent(confidence);
+    let (verdict, reason) = if test.total < floor {
+        let asked = match case.objective.min_samples {
+            Some(floor) => format!(", and harness/min-samples asks for {}", grouped(floor)),
+            None => String::new(),
+        };
+        let reason = format!("only {} events{asked}; {}", grouped(test.total), test.how);
+        (Verdict::Inconclusive, reason)
+    } else if stat::p_met(good, total + test.unseen as f64, target) <= alpha {
+        let reason = format!(
+            "{found}; at {sure} confidence at least {}, target {}; {}",
+            percent(bounds.lower),
+            percent(target),
+            test.how
+        );
+        (Verdict::Pass, reason)
+    } else if adjusted < alpha {
+        let reason = format!(
+            "{found}; at {sure} confidence at most {}, target {}; {}",
+            percent(bounds.upper),
+            percent(target),
+            test.how
+        );
+        (Verdict::Fail, reason)
+    } else if p < alpha {
+        let reason = format!(
+            "{found}: under the target {} at {sure} confidence alone, not when corrected for {required} required objectives; {}",
+            percent(target),
+            test.how
+        );
+        (Verdict::Inconclusive, reason)
+    } else {
+        let more = match stat::more_to_decide(test.good, test.total, target, confidence) {
+            Some(more) => format!("about {} more at this share would decide", grouped(more)),
+            None => "no number of further requests at this share would decide".into(),
+        };
+        let reason = format!(
+            "{found}; at {sure} confidence between {} and {}, target {}: {more}; {}",
+            percent(bounds.lower),
+            percent(bounds.upper),
+            percent(target),
+            test.how
+        );
+        (Verdict::Inconclusive, reason)
+    };
+    case.result.verdict = verdict;
+    case.result.reason = reason;
+}
+
+/// A share for people, never rounded up to 100 % nor down to 0 %.
+pub(super) fn percent(share: f64) -> String {
+    let text = |share: f64| {
+        let text = format!("{:.3}", share * 100.0);
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    let shown = text(share);
+    if share < 1.0 && shown == "100" {
+        "over 99.999 %".into()
+    } else if share > 0.0 && shown == "0" {
+        "under 0.001 %".into()
+    } else {
+        format!("{shown} %")
+    }
+}
+
+fn number(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e15 {
+        format!("{value}")
+    } else {
+        let text = format!("{value:.6}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    }
+}

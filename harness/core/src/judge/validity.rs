@@ -1,0 +1,206 @@
+//! Whether the run itself can be trusted: the generator kept its schedule, the right build answered,
+//! nobody else was sending, clocks agree.
+
+use std::collections::BTreeSet;
+
+use super::RunRecord;
+use super::client;
+use super::coverage::Survey;
+use super::decide::percent;
+use super::names::grouped;
+use crate::query::Backend;
+use crate::report::model::ValidityCheck;
+
+/// Largest difference of clocks that windows and waterfalls can bear, seconds.
+const CLOCK_LIMIT: f64 = 1.0;
+/// Share of the cores above which the processor is taken for the cause of lateness.
+const BUSY: f64 = 0.8;
+
+/// All checks, in the order in which they matter.
+pub(super) fn checks(record: &RunRecord, survey: &Survey) -> Vec<ValidityCheck> {
+    let mut checks = vec![
+        has_requests(record),
+        schedule_complete(record),
+        late_sends(record),
+    ];
+    checks.extend(expected_version(record, survey));
+    checks.extend(foreign_traffic(record, survey));
+    checks.extend(clocks(survey));
+    checks
+}
+
+fn check(
+    name: &str,
+    ok: Option<bool>,
+    value: String,
+    limit: &str,
+    remedy: String,
+) -> ValidityCheck {
+    ValidityCheck {
+        name: name.into(),
+        ok,
+        value,
+        limit: limit.into(),
+        remedy: (ok != Some(true)).then_some(remedy),
+    }
+}
+
+fn has_requests(record: &RunRecord) -> ValidityCheck {
+    let measured = client::rows(record, None).count() as u64;
+    check(
+        "no_requests",
+        Some(measured > 0),
+        format!("{} requests in the measured phase", grouped(measured)),
+        "at least 1",
+        "raise the rate or the length of the measured phase".into(),
+    )
+}
+
+fn schedule_complete(record: &RunRecord) -> ValidityCheck {
+    let scheduled = record.facts.generator.scheduled;
+    let rows = record.rows.len() as u64;
+    let ids: BTreeSet<_> = record.rows.iter().map(|r| r.id).collect();
+    let distinct = ids.len() as u64;
+    let value = if distinct == rows {
+        format!(
+            "{} of {} scheduled requests recorded",
+            grouped(rows),
+            grouped(scheduled)
+        )
+    } else {
+        format!(
+            "{} rows of {} requests: some are recorded twice",
+            grouped(rows),
+            grouped(distinct)
+        )
+    };
+    check(
+        "schedule_complete",
+        Some(rows == scheduled && distinct == rows),
+        value,
+        "all, each once",
+        "the record of the run is damaged or the generator was stopped; run again".into(),
+    )
+}
+
+fn late_sends(record: &RunRecord) -> ValidityCheck {
+    let allowed = &record.scenario.spec.validity.late_sends;
+    let mut late = 0_u64;
+    let mut total = 0_u64;
+    let mut worst = 0.0_f64;
+    for row in client::rows(record, None) {
+        let by = row.lateness().as_duration();
+        total += 1;
+        late += u64::from(by > allowed.over.0);
+        worst = worst.max(by.as_secs_f64());
+    }
+    let share = late as f64 / (total as f64).max(1.0);
+    let over_ms = allowed.over.0.as_secs_f64() * 1000.0;
+    check(
+        "late_sends",
+        Some(share <= allowed.share.0),
+        format!(
+            "{} ({}) of {} requests sent more than {over_ms} ms late, the latest by {:.1} ms",
+            grouped(late),
+            percent(share),
+            grouped(total),
+            worst * 1000.0
+        ),
+        &format!("{} over {over_ms} ms", percent(allowed.share.0)),
+        remedy_for_lateness(record),
+    )
+}
+
+/// What to change depends on what the generator was short of.
+fn remedy_for_lateness(record: &RunRecord) -> String {
+    let generator = &record.facts.generator;
+    let busy = generator
+        .cpu_seconds
+        .map(|cpu| cpu / generator.wall_seconds.max(1e-9) / f64::from(generator.cores.max(1)));
+    if generator.connection_waits > 0 {
+        let limit = match record.scenario.spec.target.max_connections {
+            Some(n) => format!(" (now {n})"),
+            None => String::new(),
+        };
+        return format!(
+            "{} requests waited for a free connection: raise target.maxConnections{limit} or lower the rate",
+            grouped(generator.connection_waits)
+        );
+    }
+    match busy {
+        Some(busy) if busy > BUSY => format!(
+            "the generator used {} of its {} cores: give it more cores, or fewer requests",
+            percent(busy.min(1.0)),
+            generator.cores
+        ),
+        _ => format!(
+            "the generator was not scheduled in time (longest stall {:.1} ms): leave it more of the machine, or lower the rate",
+            generator.longest_stall.as_secs_f64() * 1000.0
+        ),
+    }
+}
+
+fn expected_version(record: &RunRecord, survey: &Survey) -> Option<ValidityCheck> {
+    let expected = record.facts.expect_version.as_ref()?;
+    let seen: Vec<&str> = survey.versions.iter().map(String::as_str).collect();
+    let ok = if seen.is_empty() {
+        None
+    } else {
+        Some(seen.iter().all(|version| version == expected))
+    };
+    let value = if seen.is_empty() {
+        "no service.version in the telemetry".into()
+    } else {
+        format!("service.version seen: {}", seen.join(", "))
+    };
+    let remedy = if ok.is_none() {
+        "let the service export `target_info` or spans with service.version, or leave out target.expectVersion"
+    } else {
+        "another build answered: deploy the one that is to be judged, or correct target.expectVersion"
+    };
+    Some(check(
+        "expected_version",
+        ok,
+        value,
+        expected,
+        remedy.into(),
+    ))
+}
+
+/// Requests that the service counted beyond those sent. Its own counter decides; the request log only
+/// where there is no counter, since lines can be collected twice.
+fn foreign_traffic(record: &RunRecord, survey: &Survey) -> Option<ValidityCheck> {
+    let allowed = record.scenario.spec.validity.foreign_traffic.0;
+    let sent = survey.coverage.sent;
+    let counted = [Backend::Prometheus, Backend::Loki]
+        .into_iter()
+        .find_map(|b| survey.counted.get(&b).map(|n| (b, *n)));
+    let (backend, counted) = counted?;
+    let beyond = counted.saturating_sub(sent);
+    let ok = beyond as f64 <= sent as f64 * allowed;
+    Some(check(
+        "foreign_traffic",
+        Some(ok),
+        format!(
+            "{} requests counted in {backend} beyond the {} sent",
+            grouped(beyond),
+            grouped(sent)
+        ),
+        &format!("{} of those sent", percent(allowed)),
+        "others use the same service: give the run one of its own, or narrow telemetry.requestCounter to it".into(),
+    ))
+}
+
+fn clocks(survey: &Survey) -> Option<ValidityCheck> {
+    let offset = survey.clock_offset?;
+    Some(check(
+        "clocks",
+        Some(offset.abs() <= CLOCK_LIMIT),
+        format!(
+            "the service's spans lie {:.3} s outside the client's (median)",
+            offset.abs()
+        ),
+        &format!("{CLOCK_LIMIT} s"),
+        "synchronise the clocks of the generator and the service (NTP)".into(),
+    ))
+}
