@@ -248,7 +248,8 @@ pub struct LoadSummary {
     pub outcomes: Vec<(Outcome, u64)>,
     /// Achieved rate of answers a second over the phase.
     pub rate: f64,
-    /// Latency from due, seconds, all outcomes.
+    /// Latency from due, seconds, all outcomes; a request never answered counts with the target's
+    /// timeout at least ([`crate::measure::shown_latency`]).
     pub latency: Option<Quantiles>,
     /// Service time from sent, seconds, all sent requests.
     pub service_time: Option<Quantiles>,
