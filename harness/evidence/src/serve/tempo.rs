@@ -5,7 +5,12 @@
 //! refused, never ignored when ignoring it would change the answer.
 
 mod json;
+mod metrics;
 mod params;
+mod search;
+mod tags;
+#[cfg(test)]
+mod tests;
 mod trace_by_id;
 
 use std::sync::Arc;
@@ -26,6 +31,13 @@ pub fn router(store: Arc<TraceStore>) -> Router {
     Router::new()
         .route("/api/traces/{id}", get(trace_by_id::v1))
         .route("/api/v2/traces/{id}", get(trace_by_id::v2))
+        .route("/api/search", get(search::search))
+        .route("/api/metrics/query", get(metrics::instant))
+        .route("/api/metrics/query_range", get(metrics::range))
+        .route("/api/search/tags", get(tags::names_v1))
+        .route("/api/v2/search/tags", get(tags::names_v2))
+        .route("/api/search/tag/{tag}/values", get(tags::values_v1))
+        .route("/api/v2/search/tag/{tag}/values", get(tags::values_v2))
         .route("/api/status/buildinfo", get(buildinfo))
         .route("/api/echo", get(|| async { "echo\n" }))
         .route("/ready", get(|| async { "ready\n" }))

@@ -9,6 +9,8 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use serde_json::{Map, Value, json};
 
+use crate::traceql::ast::Static;
+
 /// A JSON response.
 pub(super) fn answer(body: &Value) -> Response {
     ([(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
@@ -28,6 +30,27 @@ pub(super) fn double(value: f64) -> Value {
     } else {
         json!(if value > 0.0 { "Infinity" } else { "-Infinity" })
     }
+}
+
+/// A TraceQL value as an OTLP one; what OTLP has no type for is text.
+pub(super) fn literal(value: &Static) -> Value {
+    match value {
+        Static::Nil => json!({ "stringValue": "nil" }),
+        Static::String(text) => json!({ "stringValue": text }),
+        Static::Int(v) => json!({ "intValue": v.to_string() }),
+        Static::Float(v) => json!({ "doubleValue": double(*v) }),
+        Static::Bool(v) => json!({ "boolValue": v }),
+        Static::Duration(_) | Static::Status(_) | Static::Kind(_) => {
+            json!({ "stringValue": value.to_string() })
+        }
+    }
+}
+
+/// Named values as a list of `{"key", "value"}`.
+pub(super) fn literals(all: &[(String, Static)]) -> Value {
+    all.iter()
+        .map(|(key, value)| json!({ "key": key, "value": literal(value) }))
+        .collect()
 }
 
 pub(super) fn resource_spans(of: &ResourceSpans) -> Value {
