@@ -177,7 +177,7 @@ fn unique_matches(b: &Binary, v: Vec<Sample>, side: &str) -> Evaluated<HashMap<L
             };
             return Err(QueryError::Execution(format!(
                 "found duplicate series for the match group {group} on the {side} hand-side of the operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
-                s.labels, first.labels
+                first.labels, s.labels
             )));
         }
         out.insert(key, s);

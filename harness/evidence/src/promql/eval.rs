@@ -77,7 +77,7 @@ pub(super) struct Eval<'a> {
     text: &'a str,
     pub(super) plan: &'a Plan,
     pub(super) options: &'a Options,
-    data: Vec<Rc<Vec<Loaded>>>,
+    data: load::Data,
     query: Span,
     lookback: i64,
     deadline: Instant,

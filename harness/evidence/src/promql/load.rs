@@ -7,6 +7,9 @@ use super::plan::{At, Kind, Node, Plan, When};
 use crate::store::metrics::{Labels, MetricStore, is_stale};
 use std::rc::Rc;
 
+/// The series of each selector of a plan.
+pub(super) type Data = Vec<Rc<Vec<Loaded>>>;
+
 /// A series ready for evaluation.
 #[derive(Debug)]
 pub(super) struct Loaded {
@@ -40,12 +43,13 @@ impl When {
     }
 }
 
+/// The data of all selectors, and how many samples of the budget are left.
 pub(super) fn load(
     store: &MetricStore,
     plan: &Plan,
     query: Span,
     options: &Options,
-) -> Result<(Vec<Rc<Vec<Loaded>>>, usize), QueryError> {
+) -> Result<(Data, usize), QueryError> {
     let mut windows = vec![(0, -1); plan.selectors.len()];
     let lookback = i64::try_from(options.lookback.as_millis()).unwrap_or(i64::MAX);
     reach(

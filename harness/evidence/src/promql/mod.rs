@@ -7,6 +7,7 @@
 
 mod aggregate;
 mod binary;
+pub(crate) mod civil;
 mod error;
 mod eval;
 mod histogram;
@@ -20,6 +21,7 @@ mod scan;
 pub mod testing;
 
 pub use error::QueryError;
+pub(crate) use num::format_value;
 
 use crate::store::metrics::{Labels, Matcher, MetricStore, SeriesData};
 use std::time::{Duration, Instant};

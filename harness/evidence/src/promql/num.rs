@@ -161,7 +161,7 @@ pub(super) fn regression(times: &[i64], values: &[f64], at_ms: i64) -> (f64, f64
 }
 
 /// A value as the HTTP API prints it: shortest digits, an exponent only below 1e-6 or from 1e21 on.
-pub(super) fn format_value(v: f64) -> String {
+pub(crate) fn format_value(v: f64) -> String {
     if v.is_nan() {
         return "NaN".into();
     }

@@ -119,34 +119,54 @@ pub(super) fn check(query: &str, tokens: &[Token<'_>]) -> Result<(), QueryError>
             Kind::Mark(b']') => bracket = false,
             Kind::Mark(b':') if bracket => {}
             Kind::Number => {
-                let offset = before.is_some_and(|p| {
-                    is_word(p, "offset")
-                        || (p.is(b'-') || p.is(b'+')) && i >= 2 && is_word(&tokens[i - 2], "offset")
-                });
+                let offset = starts_offset(tokens, i);
                 check_number(t, bracket, offset).map_err(|m| QueryError::parse(at(), m))?;
             }
             Kind::Mark(_) | Kind::Word if bracket => {
                 return Err(QueryError::unsupported(at(), "duration expressions"));
             }
-            Kind::Word
-                if before.is_some_and(|p| p.is(b']') || p.is(b'}') || p.kind == Kind::Word) =>
-            {
-                let name = t.text.to_ascii_lowercase();
-                let plain = !matches!(tokens.get(i + 1), Some(n) if n.is(b'('));
-                if plain && (name == "anchored" || name == "smoothed") {
-                    return Err(QueryError::unsupported(
-                        at(),
-                        &format!("the modifier {name:?}"),
-                    ));
+            Kind::Word | Kind::Mark(b'(') if starts_offset(tokens, i) => {
+                return Err(QueryError::unsupported(at(), "duration expressions"));
+            }
+            Kind::Word => {
+                if let Some(what) = experimental_word(tokens, i) {
+                    return Err(QueryError::unsupported(at(), &what));
                 }
             }
-            Kind::Mark(b'(') if before.is_some_and(|p| is_word(p, "offset")) => {
-                return Err(QueryError::unsupported(at(), "duration expressions"));
+            // `</` and `>/` trim native histograms.
+            Kind::Mark(b'/') if before.is_some_and(|p| p.is(b'<') || p.is(b'>')) => {
+                return Err(QueryError::unsupported(at(), "a native histogram operator"));
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Whether the token is where the duration of an `offset` begins, after its sign if there is one.
+fn starts_offset(tokens: &[Token<'_>], i: usize) -> bool {
+    let word = |j: Option<usize>| j.is_some_and(|j| is_word(&tokens[j], "offset"));
+    let signed = i >= 1 && (tokens[i - 1].is(b'-') || tokens[i - 1].is(b'+'));
+    word(i.checked_sub(1)) || signed && word(i.checked_sub(2))
+}
+
+/// Experimental syntax that the parser does not know.
+fn experimental_word(tokens: &[Token<'_>], i: usize) -> Option<String> {
+    let name = tokens[i].text.to_ascii_lowercase();
+    let called = tokens.get(i + 1).is_some_and(|n| n.is(b'('));
+    if called && name == "info" {
+        return Some("the experimental function \"info\"".into());
+    }
+    let before = &tokens[i.checked_sub(1)?];
+    let operator = ["and", "or", "unless", "atan2", "bool"];
+    let after_selector = match before.kind {
+        Kind::Word => !operator.iter().any(|w| is_word(before, w)),
+        Kind::Number => true,
+        Kind::Text => false,
+        Kind::Mark(m) => matches!(m, b']' | b'}' | b')'),
+    };
+    let modifier = name == "anchored" || name == "smoothed";
+    (modifier && after_selector && !called).then(|| format!("the modifier {name:?}"))
 }
 
 fn is_word(t: &Token<'_>, w: &str) -> bool {
@@ -176,7 +196,7 @@ fn check_number(t: &Token<'_>, bracket: bool, offset: bool) -> Result<(), String
             .text
             .parse()
             .map_err(|_| format!("not a valid duration string: {:?}", t.text))?;
-        if !(seconds <= MAX_SECONDS) {
+        if seconds.is_nan() || seconds > MAX_SECONDS {
             return Err("duration out of range".into());
         }
         if bracket && seconds < 0.001 {

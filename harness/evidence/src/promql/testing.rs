@@ -47,7 +47,7 @@ pub fn run(script: &str) -> Report {
         .collect();
     let mut r = Runner {
         store: MetricStore::default(),
-        histograms: Vec::new(),
+        beyond: Vec::new(),
         report: Report::default(),
         options: Options {
             delayed_name_removal: true,
@@ -70,7 +70,7 @@ pub fn run(script: &str) -> Report {
             "" => i += 1,
             "clear" => {
                 r.store = MetricStore::default();
-                r.histograms.clear();
+                r.beyond.clear();
                 i += 1;
             }
             "load" | "load_with_nhcb" => {
@@ -103,8 +103,8 @@ fn starts_command(line: &str) -> bool {
 
 struct Runner {
     store: MetricStore,
-    /// Series that hold native histograms in the script and are not in the store.
-    histograms: Vec<Labels>,
+    /// Series that hold in the script what is not supported, and what that is.
+    beyond: Vec<(Labels, &'static str)>,
     report: Report,
     options: Options,
 }
@@ -169,15 +169,19 @@ impl Runner {
             .nth(1)
             .ok_or("expected an interval after load")?;
         let every = millis(every)?;
+        let mut described: BTreeMap<Labels, Described> = BTreeMap::new();
         for line in lines {
             let s = series::describe(line).map_err(|e| format!("{line}: {e}"))?;
-            if s.histogram {
-                self.histograms.push(s.labels);
-                continue;
+            match s.beyond {
+                Some(what) => self.beyond.push((s.labels, what)),
+                // Of two lines for one series the later counts, as in promqltest.
+                None => drop(described.insert(s.labels.clone(), s)),
             }
+        }
+        for s in described.into_values() {
             if custom_buckets && let Some(base) = s.labels.metric_name().strip_suffix("_bucket") {
                 let labels = s.labels.with(METRIC_NAME, base).with("le", "");
-                self.histograms.push(labels);
+                self.beyond.push((labels, "native histograms"));
             }
             for (k, v) in s.values.iter().enumerate() {
                 if let Some(v) = v {
@@ -216,8 +220,8 @@ impl Runner {
     }
 
     fn judge(&self, when: &When, query: &str, expected: &Expected) -> Outcome {
-        if self.needs_histograms(query) {
-            return Outcome::Refused("native histograms".into());
+        if let Some(what) = self.beyond(query) {
+            return Outcome::Refused(what.into());
         }
         let result = match *when {
             When::Instant(t) => super::instant(&self.store, query, t, &self.options),
@@ -242,17 +246,20 @@ impl Runner {
         }
     }
 
-    fn needs_histograms(&self, query: &str) -> bool {
-        let Ok(plan) = plan::plan(query) else {
-            return false;
-        };
-        self.histograms.iter().any(|labels| {
+    /// What the query selects that is not supported.
+    fn beyond(&self, query: &str) -> Option<&'static str> {
+        let plan = plan::plan(query).ok()?;
+        let selected = |labels: &Labels| {
             plan.selectors.iter().any(|s| {
                 s.matchers
                     .iter()
                     .all(|m| m.matches(labels.get(&m.name).unwrap_or("")))
             })
-        })
+        };
+        self.beyond
+            .iter()
+            .find(|(labels, _)| selected(labels))
+            .map(|(_, what)| *what)
     }
 
     /// An instant query and the same instant inside a range query must agree.

@@ -195,10 +195,11 @@ impl Scraper {
             .body(Empty::new())
             .map_err(|e| format!("request for {}: {e}", self.target.url))?;
         let url = &self.target.url;
-        let answer = self.client.request(request).await.map_err(|e| {
-            let cause = std::error::Error::source(&e).map_or(String::new(), |s| format!(": {s}"));
-            format!("Get \"{url}\": {e}{cause}")
-        })?;
+        let answer = self
+            .client
+            .request(request)
+            .await
+            .map_err(|e| format!("Get \"{url}\": {}", with_causes(&e)))?;
         if answer.status() != http::StatusCode::OK {
             return Err(format!("server returned HTTP status {}", answer.status()));
         }
@@ -306,6 +307,12 @@ pub async fn run(store: Arc<MetricStore>, target: ScrapeTarget, shutdown: Cancel
 /// Scrapes one target once, for callers that need no history between scrapes.
 pub async fn scrape_once(store: Arc<MetricStore>, target: ScrapeTarget) -> ScrapeReport {
     Scraper::new(store, target).scrape_once().await
+}
+
+/// An error and what it came from: only the last cause says that a connection was refused.
+fn with_causes(e: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(e.source(), |c| c.source());
+    causes.fold(e.to_string(), |text, c| format!("{text}: {c}"))
 }
 
 fn unix_ms(t: SystemTime) -> i64 {

@@ -428,6 +428,13 @@ pub(super) fn parse_error(query: &str, tokens: &[Token<'_>], message: &str) -> Q
     if at_end {
         return QueryError::parse(position(query, query.len()), message);
     }
+    if message == "invalid promql query" {
+        return QueryError::parse("1:1", "the query does not follow the grammar of PromQL");
+    }
+    if message.starts_with("unexpected character") {
+        // The parser's texts are Prometheus' own here, quotes included.
+        return QueryError::parse("1:1", message);
+    }
     let named = message.split('\'').nth(1).unwrap_or("");
     let found = tokens.iter().position(|t| t.text == named);
     let mut at = found.map_or(0, |i| tokens[i].at);

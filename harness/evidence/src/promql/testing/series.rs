@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 pub(super) struct Described {
     pub(super) labels: Labels,
     pub(super) values: Vec<Option<f64>>,
-    /// Whether it holds native histograms, which are not read.
-    pub(super) histogram: bool,
+    /// What it holds that is not supported; it has no values then.
+    pub(super) beyond: Option<&'static str>,
 }
 
 impl Described {
@@ -26,21 +26,28 @@ impl Described {
 
 pub(super) fn describe(line: &str) -> Result<Described, String> {
     let (labels, rest) = labels(line)?;
-    if rest.contains("{{") {
-        return Ok(Described {
-            labels,
-            values: Vec::new(),
-            histogram: true,
-        });
-    }
+    let beyond = if rest.contains("{{") {
+        Some("native histograms")
+    } else if rest.starts_with("@st") {
+        Some("start timestamps")
+    } else if ["__type__", "__unit__"]
+        .iter()
+        .any(|n| labels.get(n).is_some())
+    {
+        Some("type and unit labels")
+    } else {
+        None
+    };
     let mut values = Vec::new();
-    for item in rest.split_whitespace() {
-        expand(item, &mut values)?;
+    if beyond.is_none() {
+        for item in rest.split_whitespace() {
+            expand(item, &mut values)?;
+        }
     }
     Ok(Described {
         labels,
         values,
-        histogram: false,
+        beyond,
     })
 }
 
