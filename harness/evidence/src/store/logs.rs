@@ -62,13 +62,16 @@ pub struct LogStats {
     pub refused_memory: u64,
 }
 
+/// Names and values, in any order.
+pub type Pairs = Vec<(String, String)>;
+
 /// Lines of one stream, as a push carries them.
 #[derive(Clone, Debug, Default)]
 pub struct PushStream {
     /// Labels of the stream.
-    pub labels: Vec<(String, String)>,
+    pub labels: Pairs,
     /// Nanoseconds since the epoch, line, structured metadata.
-    pub entries: Vec<(i64, String, Vec<(String, String)>)>,
+    pub entries: Vec<(i64, String, Pairs)>,
 }
 
 /// The part of one stream that a query reads.

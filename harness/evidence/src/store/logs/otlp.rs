@@ -4,7 +4,7 @@
 //! as underscores. Everything else (other resource attributes, scope, record attributes and
 //! fields) becomes structured metadata. Recorded: `loki_range_streams_otlp`.
 
-use super::{LogStore, level, sanitize_name, with_service_name};
+use super::{LogStore, Pairs, level, sanitize_name, with_service_name};
 use crate::Ingested;
 use base64::Engine as _;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -34,8 +34,6 @@ const INDEX_LABELS: [&str; 18] = [
     "service.name",
     "service.namespace",
 ];
-
-type Pairs = Vec<(String, String)>;
 
 impl LogStore {
     /// Stores what an OTLP export carried. A record without a time is taken at its observed time,

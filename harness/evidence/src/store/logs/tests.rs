@@ -1,8 +1,10 @@
 use super::*;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 
-fn push(labels: &[(&str, &str)], entries: &[(i64, &str, &[(&str, &str)])]) -> Vec<PushStream> {
-    let own = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+type Borrowed<'a> = [(&'a str, &'a str)];
+
+fn push(labels: &Borrowed, entries: &[(i64, &str, &Borrowed)]) -> Vec<PushStream> {
+    let own = |pairs: &Borrowed| -> Pairs {
         pairs
             .iter()
             .map(|(n, v)| (n.to_string(), v.to_string()))

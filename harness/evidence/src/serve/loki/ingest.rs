@@ -1,0 +1,120 @@
+//! Push and OTLP over HTTP.
+
+use super::respond::plain;
+use super::{Loki, MOST_BODY};
+use crate::Ingested;
+use crate::receive::loki_push;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use prost::Message;
+use std::io::Read as _;
+
+/// What an OTLP sender is told of a failure: `google.rpc.Status`.
+#[derive(Clone, PartialEq, Message)]
+struct Status {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+}
+
+pub(super) async fn push(State(loki): State<Loki>, headers: HeaderMap, body: Bytes) -> Response {
+    let refused = |message: String| plain(StatusCode::BAD_REQUEST, &format!("{message}\n"));
+    let body = match unpacked(&headers, body) {
+        Ok(body) => body,
+        Err(message) => return refused(message),
+    };
+    let streams = match content_type(&headers).as_str() {
+        "application/json" => loki_push::json(&body),
+        "application/x-protobuf" | "" => loki_push::protobuf(&body),
+        other => Err(format!(
+            "content type {other} is not supported; send application/json or application/x-protobuf"
+        )),
+    };
+    match streams {
+        Ok(streams) => match problem(&loki, &loki.store.ingest_push(streams)) {
+            None => StatusCode::NO_CONTENT.into_response(),
+            Some((status, message)) => plain(status, &format!("{message}\n")),
+        },
+        Err(message) => refused(message),
+    }
+}
+
+pub(super) async fn otlp(State(loki): State<Loki>, headers: HeaderMap, body: Bytes) -> Response {
+    let decoded = unpacked(&headers, body).and_then(|body| match content_type(&headers).as_str() {
+        "application/json" => serde_json::from_slice::<ExportLogsServiceRequest>(&body)
+            .map_err(|e| format!("malformed OTLP JSON: {e}")),
+        "application/x-protobuf" => {
+            ExportLogsServiceRequest::decode(&*body).map_err(|e| format!("malformed OTLP: {e}"))
+        }
+        other => Err(format!("content type: {other} is not supported")),
+    });
+    match decoded {
+        Ok(request) => match problem(&loki, &loki.store.ingest_otlp(request.resource_logs)) {
+            None => StatusCode::NO_CONTENT.into_response(),
+            Some((status, message)) => otlp_error(status, message),
+        },
+        Err(message) => otlp_error(StatusCode::BAD_REQUEST, message),
+    }
+}
+
+/// What to answer when not everything was stored. A full store is 429 rather than 4xx for good,
+/// so that a sender keeps its lines and says that it could not deliver.
+fn problem(loki: &Loki, done: &Ingested) -> Option<(StatusCode, String)> {
+    if done.rejected == 0 {
+        return None;
+    }
+    let full = loki.store.stats().refused_memory > 0;
+    let status = if full {
+        StatusCode::TOO_MANY_REQUESTS
+    } else {
+        StatusCode::BAD_REQUEST
+    };
+    Some((status, done.message.clone()))
+}
+
+fn otlp_error(status: StatusCode, message: String) -> Response {
+    let body = Status { code: 0, message }.encode_to_vec();
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/octet-stream")],
+        body,
+    )
+        .into_response()
+}
+
+/// The media type, without parameters, in small letters.
+fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE);
+    let text = value.and_then(|v| v.to_str().ok()).unwrap_or("");
+    let media = text.split(';').next().unwrap_or("");
+    media.trim().to_ascii_lowercase()
+}
+
+/// The body without its content encoding.
+fn unpacked(headers: &HeaderMap, body: Bytes) -> Result<Bytes, String> {
+    let encoding = headers
+        .get(header::CONTENT_ENCODING)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
+    match encoding.trim() {
+        // Protobuf pushes are snappy by themselves, whether or not they say so.
+        "" | "identity" | "snappy" => Ok(body),
+        "gzip" => {
+            let mut out = Vec::new();
+            let limit = MOST_BODY as u64 + 1;
+            flate2::read::MultiGzDecoder::new(&*body)
+                .take(limit)
+                .read_to_end(&mut out)
+                .map_err(|e| format!("malformed gzip: {e}"))?;
+            if out.len() > MOST_BODY {
+                return Err(format!("the body unpacks to more than {MOST_BODY} bytes"));
+            }
+            Ok(out.into())
+        }
+        other => Err(format!("content encoding {other} is not supported")),
+    }
+}
