@@ -5,7 +5,10 @@
 //! shows a missing value as a number.
 
 mod figures;
+mod github;
 mod json;
+mod junit;
+mod markdown;
 pub mod model;
 #[cfg(test)]
 pub mod samples;
@@ -13,5 +16,8 @@ mod summary;
 mod terminal;
 mod text;
 
+pub use github::github;
 pub use json::{json, schema};
+pub use junit::{JunitError, junit};
+pub use markdown::markdown;
 pub use terminal::terminal;

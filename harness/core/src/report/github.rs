@@ -1,0 +1,156 @@
+//! The report as GitHub workflow commands, which show up as annotations of a workflow run.
+
+use super::figures;
+use super::model::{Gate, ObjectiveResult, Report, Verdict};
+use super::summary;
+use super::text;
+
+/// One `::error`, `::warning` or `::notice` command a line: the verdict first, since GitHub shows
+/// ten of each kind, then objectives, checks and sources that did not hold. Print it to stdout.
+///
+/// Everything that does not pass closes the gate, so the verdict is an error unless it is a pass.
+#[must_use]
+pub fn github(report: &Report) -> String {
+    let mut out = String::new();
+    let level = if report.verdict == Verdict::Pass {
+        "notice"
+    } else {
+        "error"
+    };
+    let mut why = summary::headline(report);
+    for reason in &report.reasons {
+        why.push('\n');
+        why.push_str(&text::line(reason));
+    }
+    command(
+        &mut out,
+        level,
+        &format!("harness: {}", report.verdict.word()),
+        &why,
+    );
+    for check in summary::doubts(report) {
+        let level = if check.ok.is_some() {
+            "error"
+        } else {
+            "warning"
+        };
+        let mut what = format!(
+            "{}; limit: {}",
+            text::line(&check.value),
+            text::line(&check.limit)
+        );
+        if let Some(remedy) = &check.remedy {
+            what.push('\n');
+            what.push_str(&text::line(remedy));
+        }
+        command(
+            &mut out,
+            level,
+            &format!("run check {}", text::name(&check.name)),
+            &what,
+        );
+    }
+    for objective in report
+        .objectives
+        .iter()
+        .filter(|o| o.verdict != Verdict::Pass)
+    {
+        one(&mut out, report, objective);
+    }
+    for source in report
+        .coverage
+        .sources
+        .iter()
+        .filter(|source| !source.complete)
+    {
+        let (kind, backend) = figures::backend(source.backend);
+        let what = format!("{}: {}", summary::found(source), text::line(&source.reason));
+        command(
+            &mut out,
+            "warning",
+            &format!("{kind} in {backend} incomplete"),
+            &what,
+        );
+    }
+    out
+}
+
+fn one(out: &mut String, report: &Report, objective: &ObjectiveResult) {
+    let level = match (objective.gate, objective.verdict) {
+        (Gate::Advisory, _) => "notice",
+        (Gate::Required, Verdict::Fail) => "error",
+        (Gate::Required, _) => "warning",
+    };
+    let mut what = format!(
+        "{}: {} (target {}). {}",
+        figures::source(objective.source),
+        figures::value(objective),
+        figures::target(objective),
+        text::line(&objective.reason),
+    );
+    let behind = |id| report.requests.iter().find(|request| request.id == id);
+    for request in objective.evidence.iter().filter_map(|id| behind(*id)) {
+        what.push_str(&format!(
+            "\ntrace {}: {} after {}",
+            request.trace,
+            figures::ending(request.outcome, request.status),
+            figures::seconds(request.latency),
+        ));
+    }
+    let state = if objective.verdict == Verdict::Fail {
+        "missed"
+    } else {
+        "undecided"
+    };
+    command(
+        out,
+        level,
+        &format!("objective {state}: {}", summary::title(objective)),
+        &what,
+    );
+}
+
+/// `::level title=…::message`. Line breaks would end the command, `,` and `:` its title.
+fn command(out: &mut String, level: &str, title: &str, message: &str) {
+    let message = data(message);
+    let title = data(title).replace(':', "%3A").replace(',', "%2C");
+    out.push_str(&format!("::{level} title={title}::{message}\n"));
+}
+
+fn data(plain: &str) -> String {
+    plain
+        .replace('%', "%25")
+        .replace('\r', "%0D")
+        .replace('\n', "%0A")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    #[test]
+    fn the_samples() {
+        insta::assert_snapshot!("pass", github(&samples::pass()));
+        insta::assert_snapshot!("fail", github(&samples::fail()));
+        insta::assert_snapshot!("inconclusive", github(&samples::inconclusive()));
+        insta::assert_snapshot!("invalid", github(&samples::invalid()));
+    }
+
+    #[test]
+    fn outside_text_cannot_issue_commands() {
+        for line in github(&samples::hostile()).lines() {
+            let rest = line.strip_prefix("::").unwrap();
+            let (head, message) = rest.split_once("::").unwrap();
+            let (level, title) = head.split_once(" title=").unwrap();
+            assert!(["error", "warning", "notice"].contains(&level), "{line}");
+            assert!(!title.contains([':', ',']), "{line}");
+            assert!(!message.is_empty() && !line.contains('\u{1b}'), "{line}");
+        }
+    }
+
+    #[test]
+    fn percent_signs_survive() {
+        assert_eq!(data("50 %0A\r\n"), "50 %250A%0D%0A");
+    }
+}

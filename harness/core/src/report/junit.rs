@@ -1,0 +1,288 @@
+//! The report as JUnit XML, which CI systems show as test results.
+//!
+//! | report | JUnit |
+//! |---|---|
+//! | objective met | success |
+//! | required objective missed | `failure`, type `missed` |
+//! | required objective undecided | `error`, type `inconclusive` |
+//! | advisory objective not met | `skipped` with a message |
+//! | source of telemetry incomplete | `error`, type `inconclusive` |
+//! | check of the run not held | `error`, type `invalid run` |
+//! | invalid run | every case but the checks that held is an `error`, type `invalid run` |
+//!
+//! A suite `run` with one case `verdict` makes the file as a whole agree with the verdict, also
+//! where no single objective shows it: there is a failure or an error exactly when there is no pass.
+
+use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
+
+use super::figures;
+use super::model::{Gate, ObjectiveResult, Report, SourceCoverage, ValidityCheck, Verdict};
+use super::summary;
+use super::text;
+
+/// Why a report could not be written as JUnit XML.
+#[derive(Debug, thiserror::Error)]
+#[error("the report could not be written as JUnit XML: {0}")]
+pub struct JunitError(#[from] quick_junit::SerializeError);
+
+/// The report as JUnit XML. Characters that XML cannot hold are made visible, none is passed on.
+///
+/// # Errors
+/// When the XML writer refuses, which no text in a report is known to cause.
+pub fn junit(report: &Report) -> Result<String, JunitError> {
+    let mut out = Junit::new(format!("harness {}", text::name(&report.run.scenario)));
+    out.add_test_suite(run(report));
+    out.add_test_suite(objectives(report));
+    out.add_test_suite(coverage(report));
+    out.add_test_suite(validity(report));
+    Ok(out.to_string()?)
+}
+
+fn error(kind: &str, message: &str) -> TestCaseStatus {
+    let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+    status.set_type(kind).set_message(message);
+    status
+}
+
+/// What every case of a run that cannot be trusted says.
+fn invalid(report: &Report) -> Option<TestCaseStatus> {
+    (report.verdict == Verdict::Invalid).then(|| error("invalid run", &summary::finding(report)))
+}
+
+fn case(report: &Report, suite: &str, name: &str, status: TestCaseStatus) -> TestCase {
+    let mut case = TestCase::new(text::name(name), status);
+    case.set_classname(format!("{}.{suite}", text::name(&report.run.scenario)));
+    case
+}
+
+fn run(report: &Report) -> TestSuite {
+    let reasons: Vec<String> = report
+        .reasons
+        .iter()
+        .map(|reason| text::line(reason))
+        .collect();
+    let finding = summary::finding(report);
+    let mut status = match report.verdict {
+        Verdict::Pass => TestCaseStatus::success(),
+        Verdict::Fail => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_type("missed").set_message(finding.as_str());
+            status
+        }
+        Verdict::Inconclusive => error("inconclusive", &finding),
+        Verdict::Invalid => error("invalid run", &finding),
+    };
+    status.set_description(reasons.join("\n"));
+    let mut suite = TestSuite::new("run");
+    let summary = &report.run;
+    let versions: Vec<String> = summary.versions.iter().map(|v| text::name(v)).collect();
+    for (name, value) in [
+        ("verdict", report.verdict.word().to_owned()),
+        ("exit_code", report.exit_code.to_string()),
+        (
+            "reason_code",
+            report
+                .reason_code
+                .as_deref()
+                .map(text::name)
+                .unwrap_or_default(),
+        ),
+        ("run", text::name(&summary.id)),
+        ("seed", summary.seed.to_string()),
+        ("started_at", text::name(&summary.started_at)),
+        ("service", text::name(&summary.service)),
+        ("versions", versions.join(", ")),
+        ("harness_version", text::name(&summary.harness_version)),
+    ] {
+        suite.add_property((name, value.as_str()));
+    }
+    suite.add_test_case(case(report, "run", "verdict", status));
+    suite
+}
+
+fn objectives(report: &Report) -> TestSuite {
+    let mut suite = TestSuite::new("objectives");
+    suite.add_property(("verdict", report.verdict.word()));
+    for objective in &report.objectives {
+        let status = invalid(report).unwrap_or_else(|| objective_status(report, objective));
+        let group = format!("objectives.{}", objective.signal.title().to_lowercase());
+        let mut case = case(report, &group, &objective.name, status);
+        for (name, value) in [
+            ("display_name", summary::title(objective)),
+            ("source", figures::source(objective.source).to_owned()),
+            ("value", figures::value(objective)),
+            ("target", figures::target(objective)),
+            ("interval", figures::interval(objective)),
+            ("samples", figures::samples(objective)),
+            ("verdict", objective.verdict.word().to_owned()),
+        ] {
+            case.add_property((name, value.as_str()));
+        }
+        suite.add_test_case(case);
+    }
+    suite
+}
+
+fn objective_status(report: &Report, objective: &ObjectiveResult) -> TestCaseStatus {
+    let reason = text::line(&objective.reason);
+    let mut status = match (objective.verdict, objective.gate) {
+        (Verdict::Pass, _) => return TestCaseStatus::success(),
+        (verdict, Gate::Advisory) => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(format!("advisory, {}: {reason}", verdict.word()));
+            return status;
+        }
+        (Verdict::Fail, Gate::Required) => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_type("missed").set_message(reason);
+            status
+        }
+        (Verdict::Inconclusive, Gate::Required) => error("inconclusive", &reason),
+        (Verdict::Invalid, Gate::Required) => error("invalid run", &reason),
+    };
+    let mut lines = vec![format!(
+        "value {}, target {}, interval {}, samples {}",
+        figures::value(objective),
+        figures::target(objective),
+        figures::interval(objective),
+        figures::samples(objective),
+    )];
+    lines.extend(
+        objective
+            .queries
+            .iter()
+            .map(|query| format!("query: {}", text::line(query))),
+    );
+    let behind = |id| report.requests.iter().find(|request| request.id == id);
+    for request in objective.evidence.iter().filter_map(|id| behind(*id)) {
+        lines.push(format!(
+            "trace {}: {} after {}",
+            request.trace,
+            figures::ending(request.outcome, request.status),
+            figures::seconds(request.latency),
+        ));
+    }
+    status.set_description(lines.join("\n"));
+    status
+}
+
+fn coverage(report: &Report) -> TestSuite {
+    let status = |source: &SourceCoverage| match source.complete {
+        true => TestCaseStatus::success(),
+        false => error(
+            "inconclusive",
+            &format!("{}: {}", summary::found(source), text::line(&source.reason)),
+        ),
+    };
+    let mut suite = TestSuite::new("coverage");
+    for source in &report.coverage.sources {
+        let (kind, backend) = figures::backend(source.backend);
+        let status = invalid(report).unwrap_or_else(|| status(source));
+        suite.add_test_case(case(
+            report,
+            "coverage",
+            &format!("{kind} in {backend}"),
+            status,
+        ));
+    }
+    suite
+}
+
+fn validity(report: &Report) -> TestSuite {
+    let mut suite = TestSuite::new("validity");
+    for check in &report.validity {
+        suite.add_test_case(case(
+            report,
+            "validity",
+            &check.name,
+            check_status(report, check),
+        ));
+    }
+    suite
+}
+
+fn check_status(report: &Report, check: &ValidityCheck) -> TestCaseStatus {
+    let remedy = check
+        .remedy
+        .as_deref()
+        .map_or_else(String::new, |remedy| format!("; {remedy}"));
+    let message = text::line(&format!("{}, limit {}{remedy}", check.value, check.limit));
+    match (check.ok, report.verdict) {
+        (Some(true), _) => TestCaseStatus::success(),
+        (Some(false), _) => error("invalid run", &message),
+        // The judge passed the run without this check, so it must not turn the file red.
+        (None, Verdict::Pass) => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(format!("could not be told: {message}"));
+            status
+        }
+        (None, _) => error("inconclusive", &format!("could not be told: {message}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples;
+    use super::*;
+
+    /// Written, read back by a parser, as `suite/case → status`.
+    fn read(report: &Report) -> (Junit, Vec<String>) {
+        let parsed = Junit::deserialize_from_str(&junit(report).unwrap()).unwrap();
+        let mut lines = Vec::new();
+        for suite in &parsed.test_suites {
+            for case in &suite.test_cases {
+                let status = match &case.status {
+                    TestCaseStatus::Success { .. } => "ok".to_owned(),
+                    TestCaseStatus::Skipped { .. } => "skipped".to_owned(),
+                    TestCaseStatus::NonSuccess { kind, ty, .. } => {
+                        let ty = ty.as_ref().map(|t| t.as_str()).unwrap_or_default();
+                        format!("{kind:?} {ty}").to_lowercase()
+                    }
+                };
+                lines.push(format!(
+                    "{}/{} → {status}",
+                    suite.name.as_str(),
+                    case.name.as_str()
+                ));
+            }
+        }
+        (parsed, lines)
+    }
+
+    #[test]
+    fn statuses_follow_the_table() {
+        insta::assert_snapshot!("fail", read(&samples::fail()).1.join("\n"));
+        insta::assert_snapshot!("inconclusive", read(&samples::inconclusive()).1.join("\n"));
+        insta::assert_snapshot!("invalid", read(&samples::invalid()).1.join("\n"));
+    }
+
+    #[test]
+    fn the_file_is_green_exactly_on_a_pass() {
+        let mut bare = samples::inconclusive();
+        bare.objectives.clear();
+        bare.coverage.sources.clear();
+        let mut unknown = samples::pass();
+        unknown.validity[2].ok = None;
+        for (report, green) in [
+            (samples::pass(), true),
+            (unknown, true),
+            (samples::fail(), false),
+            (samples::inconclusive(), false),
+            (samples::invalid(), false),
+            (bare, false),
+        ] {
+            let (parsed, lines) = read(&report);
+            assert_eq!(parsed.failures + parsed.errors == 0, green, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_xml_cannot_hold_is_not_written() {
+        let xml = junit(&samples::hostile()).unwrap();
+        let legal = |c: char| matches!(c, '\n' | '\t' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
+        assert!(xml.chars().all(legal));
+        assert!(!xml.contains("<script"));
+        let (parsed, _) = read(&samples::hostile());
+        assert_eq!(parsed.test_suites.len(), 4);
+    }
+}
