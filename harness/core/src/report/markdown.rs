@@ -257,16 +257,15 @@ fn escape(plain: &str) -> String {
             '&' => out.push_str("&amp;"),
             '@' => out.push_str(&format!("@{GAP}")),
             '#' => out.push_str(&format!("\\#{GAP}")),
-            ':' => out.push_str(&format!(":{GAP}")),
-            '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '(' | ')' | '+' | '-' | '!' | '|'
-            | '~' | '$' | '^' | '"' | '\'' => {
+            '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '+' | '-' | '!' | '|' | '~' | '$' => {
                 out.push('\\');
                 out.push(c);
             }
             _ => out.push(c),
         }
     }
-    out.replace("www.", &format!("www{GAP}."))
+    out.replace("://", &format!(":{GAP}//"))
+        .replace("www.", &format!("www{GAP}."))
 }
 
 #[cfg(test)]
@@ -288,7 +287,7 @@ mod tests {
         assert_eq!(escape("<b>&amp;"), "&lt;b&gt;&amp;amp;");
         assert_eq!(escape("@team #12"), "@&#8203;team \\#&#8203;12");
         assert_eq!(escape("https://x www.y"), "https:&#8203;//x www&#8203;.y");
-        assert_eq!(escape("[a](b)"), "\\[a\\]\\(b\\)");
+        assert_eq!(escape("[a](b)"), "\\[a\\](b)");
     }
 
     #[test]

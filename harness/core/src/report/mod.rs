@@ -6,6 +6,7 @@
 
 mod figures;
 mod github;
+mod html;
 mod json;
 mod junit;
 mod markdown;
@@ -17,6 +18,7 @@ mod terminal;
 mod text;
 
 pub use github::github;
+pub use html::html;
 pub use json::{json, schema};
 pub use junit::{JunitError, junit};
 pub use markdown::markdown;
