@@ -235,7 +235,11 @@ impl Faults {
     }
 }
 
-fn check(request: &Request) -> Result<(), Rejected> {
+/// Whether a fault makes sense.
+///
+/// # Errors
+/// Which field does not, and what would.
+pub fn check(request: &Request) -> Result<(), Rejected> {
     let field = |text: String| Err(Rejected::Field(text));
     let kind = request.kind.as_str();
     let longest = MAX_DURATION.as_millis() as u64;

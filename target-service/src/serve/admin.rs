@@ -69,29 +69,37 @@ pub(super) async fn start_fault(
         );
         Refusal::new(status, class, message)
     })?;
-    let kind = request.kind.as_str();
-    // Told before it begins: a cut would swallow the line about itself.
-    service.log(
-        Severity::Warn,
-        event::FAULT_STARTED,
-        vec![KeyValue::new(attribute::FAULT, kind)],
-    );
+    let kind = request.kind;
+    let started = |service: &Service| {
+        let attributes = vec![KeyValue::new(attribute::FAULT, kind.as_str())];
+        service.log(Severity::Warn, event::FAULT_STARTED, attributes);
+    };
+    faults::check(&request).map_err(refused)?;
+    if kind == faults::Kind::TelemetryCut {
+        // Told before it begins: it would swallow the line about itself.
+        started(&service);
+    }
     let id = service
         .faults
         .start(Instant::now(), request)
-        .map_err(|error| {
-            let status = match error {
-                faults::Rejected::Field(_) => StatusCode::UNPROCESSABLE_ENTITY,
-                faults::Rejected::TooMany => StatusCode::TOO_MANY_REQUESTS,
-            };
-            Refusal::new(status, reason::FAULT_REFUSED, error.to_string())
-        })?;
-    Ok(Json(json!({ "id": id, "kind": kind })).into_response())
+        .map_err(refused)?;
+    if kind != faults::Kind::TelemetryCut {
+        started(&service);
+    }
+    Ok(Json(json!({ "id": id, "kind": kind.as_str() })).into_response())
+}
+
+fn refused(error: faults::Rejected) -> Refusal {
+    let status = match error {
+        faults::Rejected::Field(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        faults::Rejected::TooMany => StatusCode::TOO_MANY_REQUESTS,
+    };
+    Refusal::new(status, reason::FAULT_REFUSED, error.to_string())
 }
 
 pub(super) async fn clear_faults(State(service): State<Arc<Service>>) -> Result<Response, Refusal> {
     allowed(&service)?;
     let cleared = service.faults.clear(Instant::now());
-    service.log(Severity::Warn, event::FAULTS_CLEARED, Vec::new());
+    service.log(Severity::Info, event::FAULTS_CLEARED, Vec::new());
     Ok(Json(json!({ "cleared": cleared })).into_response())
 }

@@ -1,0 +1,118 @@
+//! The stop, over real sockets on ports the system chose.
+
+use super::*;
+use crate::config::Drain;
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+struct Running {
+    fixture: Fixture,
+    http: SocketAddr,
+    admin: SocketAddr,
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<std::io::Result<Stopped>>,
+}
+
+async fn start(setup: Setup, timeout: Duration) -> Running {
+    let fixture = setup.start();
+    let local = SocketAddr::from(([127, 0, 0, 1], 0));
+    let http = TcpListener::bind(local).await.unwrap();
+    let admin = TcpListener::bind(local).await.unwrap();
+    let addresses = (http.local_addr().unwrap(), admin.local_addr().unwrap());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let drain = Drain {
+        grace: Duration::ZERO,
+        timeout,
+    };
+    let shutdown = async move {
+        let _ = stopped.await;
+    };
+    let listeners = Listeners { http, admin };
+    let ended = tokio::spawn(run(fixture.service.clone(), listeners, drain, shutdown));
+    Running {
+        fixture,
+        http: addresses.0,
+        admin: addresses.1,
+        stop,
+        ended,
+    }
+}
+
+async fn exchange(address: SocketAddr, request: String) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+fn predict_over(address: SocketAddr) -> JoinHandle<std::io::Result<String>> {
+    let request =
+        "POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\nconnection: close\r\n\r\na";
+    tokio::spawn(exchange(address, request.to_owned()))
+}
+
+async fn at_the_gate(fixture: &Fixture) {
+    let gate = fixture.gate.clone();
+    tokio::task::spawn_blocking(move || gate.wait_for(1))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn those_inside_are_answered_and_readiness_goes_first() {
+    let setup = Setup {
+        gate: Gate::closed(),
+        ..Setup::default()
+    };
+    let running = start(setup, Duration::from_secs(600)).await;
+    let inside = predict_over(running.http);
+    at_the_gate(&running.fixture).await;
+    running.stop.send(()).unwrap();
+    loop {
+        let probe = "GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".to_owned();
+        let answer = exchange(running.admin, probe)
+            .await
+            .expect("metrics outlive the drain");
+        if answer.starts_with("HTTP/1.1 503") && answer.contains("draining") {
+            break;
+        }
+    }
+    running.fixture.gate.release();
+    let answer = inside.await.unwrap().unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("odd"),
+        "{answer}"
+    );
+    assert_eq!(running.ended.await.unwrap().unwrap(), Stopped::Drained);
+    assert!(
+        TcpStream::connect(running.http).await.is_err(),
+        "the door is closed"
+    );
+}
+
+#[tokio::test]
+async fn a_drain_that_takes_too_long_says_how_many_it_left() {
+    let setup = Setup {
+        gate: Gate::closed(),
+        ..Setup::default()
+    };
+    let running = start(setup, Duration::from_millis(1)).await;
+    let inside = predict_over(running.http);
+    at_the_gate(&running.fixture).await;
+    running.stop.send(()).unwrap();
+    assert_eq!(running.ended.await.unwrap().unwrap(), Stopped::Abandoned(1));
+    running.fixture.gate.release();
+    drop(inside);
+}
+
+#[tokio::test]
+async fn a_connection_nobody_uses_does_not_hold_the_drain_up_as_if_it_were_a_request() {
+    let running = start(Setup::default(), Duration::from_millis(50)).await;
+    let _idle = TcpStream::connect(running.http).await.unwrap();
+    running.stop.send(()).unwrap();
+    assert_eq!(running.ended.await.unwrap().unwrap(), Stopped::Drained);
+}
