@@ -159,9 +159,12 @@ fn it_tells_its_addresses_answers_and_ends_cleanly() {
     );
 }
 
+/// Path and body of what was exported.
+type Kept = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 /// A collector that keeps the bytes it is sent. An answer in gRPC is a length-prefixed message
 /// (here an empty one) and a trailer with the status.
-async fn collector(kept: Arc<Mutex<Vec<(String, Vec<u8>)>>>) -> String {
+async fn collector(kept: Kept) -> String {
     let keep = move |path: &'static str| {
         let kept = kept.clone();
         post(async move |body: Body| {
@@ -207,7 +210,7 @@ fn holds(messages: &[(String, Vec<u8>)], path: &str, bytes: &[u8]) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_an_endpoint_spans_and_logs_go_there_and_stdout_is_silent() {
-    let kept = Arc::default();
+    let kept = Kept::default();
     let endpoint = collector(Arc::clone(&kept)).await;
     let work = move || {
         let service = Running::start(&[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
@@ -276,6 +279,9 @@ fn a_collector_that_is_not_there_costs_no_request() {
     );
 }
 
+/// Arguments, environment, exit code, and a word of the reason.
+type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a str);
+
 fn refused(args: &[&str], env: &[(&str, &str)]) -> Output {
     command(args, env)
         .stdin(Stdio::null())
@@ -290,7 +296,7 @@ fn what_cannot_be_done_is_said_before_anything_starts() {
         .local_addr()
         .map(|a| (taken, a.to_string()))
         .expect("bound");
-    let cases: [(&[&str], &[(&str, &str)], i32, &str); 5] = [
+    let cases: [Case; 5] = [
         (&["--model", "no/such"], &[], 2, "no/such"),
         (&["--deadline", "5"], &[], 2, "unit"),
         (
