@@ -75,7 +75,7 @@ pub struct LogRange {
     pub limit: usize,
     /// Which lines when there are more.
     pub direction: Direction,
-    /// Of each stream only lines at least this many nanoseconds apart; 0 for all.
+    /// Only lines at least this many nanoseconds apart; 0 for all.
     pub interval: i64,
 }
 
@@ -302,7 +302,7 @@ fn lines(
         .filter_map(|(s, stream)| Some(Reverse((key(entry(stream, 0)?.ts), s, 0))))
         .collect();
     let mut out: Vec<FoundLine> = Vec::new();
-    let mut last_of: HashMap<Labels, i64> = HashMap::new();
+    let mut last: Option<i64> = None;
     let mut seen = 0_u32;
     while out.len() < range.limit {
         let Some(Reverse((_, s, n))) = heap.pop() else {
@@ -320,14 +320,12 @@ fn lines(
             limits.check_time()?;
         }
         if let Some(line) = found_line(&pipeline, stream, &found) {
-            if range.interval > 0 {
-                // Of the whole answer, as recorded; lines too close to the last are passed over.
-                let last = last_of.get(&Labels::default());
-                if last.is_some_and(|t| (line.ts - t).abs() < range.interval) {
-                    continue;
-                }
-                last_of.insert(Labels::default(), line.ts);
+            // Over all streams together, as recorded.
+            let close = last.is_some_and(|t| (line.ts - t).abs() < range.interval);
+            if range.interval > 0 && close {
+                continue;
             }
+            last = Some(line.ts);
             out.push(line);
         }
     }

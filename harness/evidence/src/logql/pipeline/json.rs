@@ -60,14 +60,11 @@ fn flatten(
     view: &mut LabelView,
 ) -> Result<(), &'static str> {
     each_member(text, |key, value| {
-        let key = sanitize_name(&key);
         let name = if prefix.is_empty() {
-            key
+            sanitize_name(&key)
         } else {
-            format!(
-                "{prefix}_{}",
-                key.trim_start_matches(|c: char| c == '_' && key_was_digit(&key))
-            )
+            // Behind a prefix a leading digit is legal and gets no `_` of its own.
+            sanitize_name(&format!("{prefix}_{key}"))
         };
         match value {
             Raw::Object(inner) if depth < MOST_NESTING => flatten(inner, &name, depth + 1, view),
@@ -78,12 +75,6 @@ fn flatten(
             }
         }
     })
-}
-
-/// Whether sanitising put a `_` before a leading digit; inside a name it is not needed.
-fn key_was_digit(key: &str) -> bool {
-    let mut chars = key.chars();
-    chars.next() == Some('_') && chars.next().is_some_and(|c| c.is_ascii_digit())
 }
 
 /// Sets the wanted labels; what the line lacks stays unset.
