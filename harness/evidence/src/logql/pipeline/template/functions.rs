@@ -1,4 +1,7 @@
 //! The functions of templates, by their documented names.
+//!
+//! Long but one thing: the table of names and the calls behind them, which have to be read side by
+//! side. None of them depends on another.
 
 use super::super::super::units;
 use super::super::label_filter::number;
