@@ -5,6 +5,7 @@
 //! Where the corpus and the word list come from, which recipe was chosen and how well it does is in
 //! `target-service/models/README.md`. The corpus itself is never committed.
 
+mod bert;
 mod corpus;
 mod tfidf;
 mod vocabulary;
@@ -25,6 +26,15 @@ struct Cli {
 enum Model {
     /// Weighted words and a linear layer.
     Tfidf(Common),
+    /// A small encoder of the BERT family.
+    Bert {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        recipe: bert::Recipe,
+    },
+    /// Judge the model in --out instead of training one.
+    Judge(Common),
 }
 
 #[derive(Args)]
@@ -50,5 +60,10 @@ struct Common {
 fn main() -> Result<()> {
     match Cli::parse().model {
         Model::Tfidf(common) => tfidf::train(&common),
+        Model::Judge(common) => corpus::judge(
+            &target_service::model::load(&common.out)?,
+            &corpus::Corpus::read(&common)?,
+        ),
+        Model::Bert { common, recipe } => bert::train(&common, recipe),
     }
 }

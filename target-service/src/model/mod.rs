@@ -5,6 +5,7 @@
 //! executable. Preprocessing ([`Preprocess`]) is shared between threads and runs where the request
 //! is handled; inference ([`Infer`]) is one engine per worker thread, since it owns scratch memory.
 
+mod bert;
 mod error;
 mod source;
 pub mod tfidf;
@@ -135,6 +136,7 @@ impl std::fmt::Debug for LoadedModel {
 }
 
 enum Kind {
+    Bert(bert::Bert),
     Tfidf(tfidf::Tfidf),
 }
 
@@ -142,6 +144,7 @@ impl LoadedModel {
     /// The preprocessing of this model.
     pub fn preprocess(&self) -> Arc<dyn Preprocess> {
         match &self.kind {
+            Kind::Bert(model) => model.pieces.clone(),
             Kind::Tfidf(model) => model.vectorizer.clone(),
         }
     }
@@ -152,13 +155,14 @@ impl LoadedModel {
     /// If the engine's tensors cannot be made.
     pub fn engine(&self) -> Result<Box<dyn Infer>, ModelError> {
         match &self.kind {
+            Kind::Bert(model) => Ok(Box::new(model.engine())),
             Kind::Tfidf(model) => Ok(Box::new(model.engine())),
         }
     }
 }
 
 /// Loads the model in directory `dir`. `model_type` in its `config.json` says of what kind it is:
-/// `tfidf-linear`.
+/// `bert` or `tfidf-linear`.
 ///
 /// # Errors
 /// Names the file that is missing, cut short or wrong, and what is wrong with it.
@@ -181,7 +185,7 @@ pub fn bundled(name: &str) -> Result<LoadedModel, ModelError> {
 }
 
 /// The names of the models compiled into the executable, the default first.
-pub const BUNDLED: &[&str] = &["tfidf"];
+pub const BUNDLED: &[&str] = &["bert", "tfidf"];
 
 macro_rules! bundle {
     ($dir:literal: $($file:literal),+) => {
@@ -189,14 +193,25 @@ macro_rules! bundle {
     };
 }
 
-const BUNDLES: &[(&str, Bundle)] = &[(
-    "tfidf",
-    bundle!("tfidf": "config.json", "vocabulary.txt", "model.safetensors"),
-)];
+const BUNDLES: &[(&str, Bundle)] = &[
+    (
+        "bert",
+        bundle!("bert": "config.json", "tokenizer.json", "model.safetensors"),
+    ),
+    (
+        "tfidf",
+        bundle!("tfidf": "config.json", "vocabulary.txt", "model.safetensors"),
+    ),
+];
 
 fn load_from(name: String, source: &Source<'_>) -> Result<LoadedModel, ModelError> {
     let config = Config::read(source)?;
     let (kind, labels, revision, max_tokens) = match config.text("model_type")? {
+        "bert" => {
+            let (model, labels, revision) = bert::Bert::read(source, &config)?;
+            let tokens = model.pieces.max_tokens();
+            (Kind::Bert(model), labels, revision, tokens)
+        }
         "tfidf-linear" => {
             let (model, labels, revision) = tfidf::Tfidf::read(source, &config)?;
             let words = model.vectorizer.len();
@@ -204,7 +219,7 @@ fn load_from(name: String, source: &Source<'_>) -> Result<LoadedModel, ModelErro
         }
         other => {
             return Err(config.invalid(format!(
-                "\"model_type\" is {other:?}; built are: \"tfidf-linear\""
+                "\"model_type\" is {other:?}; built are: \"bert\" and \"tfidf-linear\""
             )));
         }
     };

@@ -87,6 +87,16 @@ impl Config {
             .ok_or_else(|| self.invalid(format!("needs {key:?} with an integer from 1 to {max}")))
     }
 
+    /// A number under `key`, or `default` where the key is absent.
+    pub(super) fn number_or(&self, key: &str, default: f64) -> Result<f64, ModelError> {
+        match self.json.get(key) {
+            None => Ok(default),
+            Some(v) => v
+                .as_f64()
+                .ok_or_else(|| self.invalid(format!("needs {key:?} with a number"))),
+        }
+    }
+
     /// `id2label`: the names of the classes in the order of the scores. At least two, all
     /// different, the ids 0, 1, 2, … without a gap.
     pub(super) fn labels(&self) -> Result<Vec<String>, ModelError> {
