@@ -1,7 +1,5 @@
 //! `metricSource: {type: LoadClient}`: what the generator itself saw.
 
-use std::time::Duration;
-
 use serde_json::{Map, Value};
 
 use super::{ClientFigure, ClientMetric, Limit, Time, Wanted};
@@ -105,7 +103,7 @@ fn set_limit(found: &mut Written, key: &'static str, time: Time, text: &str) -> 
         wrong(
             key,
             format!("`{text}` is not a limit"),
-            "write it as `<= 250ms` or `< 1.5s` (units ns, us, ms, s, m)",
+            "write it as `<= 250ms` or `< 1s500ms`",
         )
     };
     let (strictly, rest) = match (text.strip_prefix("<="), text.strip_prefix('<')) {
@@ -113,40 +111,16 @@ fn set_limit(found: &mut Written, key: &'static str, time: Time, text: &str) -> 
         (None, Some(rest)) => (true, rest),
         (None, None) => return Err(bad()),
     };
-    let at_most = duration(rest.trim()).ok_or_else(bad)?;
-    if at_most.is_zero() {
+    let at_most: Dur = rest.trim().parse().map_err(|_| bad())?;
+    if at_most.0.is_zero() {
         return Err(bad());
     }
     found.limit = Some(Limit {
         time,
-        at_most: Dur(at_most),
+        at_most,
         strictly,
     });
     Ok(())
-}
-
-/// A single number and unit, such as `250ms` or `1.5s`, exact to the nanosecond.
-fn duration(text: &str) -> Option<Duration> {
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-    let (number, unit) = text.split_at(split);
-    let per: u128 = match unit.trim() {
-        "ns" => 1,
-        "us" | "µs" => 1_000,
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        "m" => 60_000_000_000,
-        _ => return None,
-    };
-    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() || part.len() > 9 || number.matches('.').count() > 1 {
-        return None;
-    }
-    let mut nanos = whole.parse::<u128>().ok()?.checked_mul(per)?;
-    if !part.is_empty() {
-        let scale = 10_u128.pow(u32::try_from(part.len()).ok()?);
-        nanos = nanos.checked_add(part.parse::<u128>().ok()?.checked_mul(per)? / scale)?;
-    }
-    Some(Duration::from_nanos(u64::try_from(nanos).ok()?))
 }
 
 fn wanted(text: &str) -> Result<Wanted, Wrong> {
