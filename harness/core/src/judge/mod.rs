@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::measure;
 use crate::objective::Objective;
 use crate::observation::Observation;
 use crate::query::Query;
@@ -110,9 +111,9 @@ pub fn judge(record: &RunRecord) -> Report {
         objectives,
         coverage: survey.coverage,
         validity,
-        load: Vec::new(),
-        series: Vec::new(),
-        distribution: Vec::new(),
+        load: measure::summaries(record.scenario, record.facts, record.rows),
+        series: measure::series(record.scenario, record.facts, record.rows),
+        distribution: measure::distribution(record.scenario, record.facts, record.rows),
         saturation,
         requests,
         notes,

@@ -437,6 +437,9 @@ fn the_healthy_run_passes() {
             .all(|s| s.complete && s.canary)
     );
     assert_eq!(report.run.versions, ["1.0"]);
+    let scheduled: u64 = report.load.iter().map(|l| l.scheduled).sum();
+    assert_eq!(scheduled, 1_250);
+    assert!(!report.series.is_empty() && !report.distribution.is_empty());
     let slowest = &report.requests[0];
     assert_eq!(
         (slowest.spans.len(), slowest.spans[1].depth),
