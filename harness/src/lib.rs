@@ -1,1 +1,26 @@
-//! Placeholder.
+//! The shell around `harness-core`: all IO and all clocks.
+//!
+//! `cli` turns arguments into options; `inputs` reads and checks every file; `run` brings up the
+//! evidence ([`embedded`]), the [`target`] and the load ([`drive`], [`send`], [`trace`],
+//! [`recorder`]), waits until the telemetry is complete ([`settle`], [`backends`]), seals the
+//! [`run_dir`] and has it judged from there ([`output`]): a live verdict and one made offline take
+//! the same road.
+
+pub mod backends;
+pub mod cli;
+pub mod clock;
+pub mod drive;
+pub mod embedded;
+pub mod inputs;
+pub mod output;
+pub mod own;
+pub mod progress;
+pub mod recorder;
+pub mod run;
+pub mod run_dir;
+pub mod send;
+pub mod settle;
+pub mod signals;
+pub mod stack;
+pub mod target;
+pub mod trace;

@@ -1,0 +1,235 @@
+//! Asking Prometheus, Loki and Tempo, embedded or real, by the same HTTP.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use harness_core::query::{Answer, Backend, Query};
+use harness_core::scenario::BackendAddress;
+use rand::RngExt as _;
+
+use crate::clock::wall_now;
+
+/// Most bytes of one answer that are kept; a longer one is an error, not a shorter answer.
+pub const MAX_BODY: usize = 64 << 20;
+/// Tries of one question, for answers that say "later" and connections that fail.
+const TRIES: u32 = 3;
+/// Questions under way at once.
+const CONCURRENCY: usize = 16;
+
+/// One backend's address and credentials.
+struct Endpoint {
+    url: String,
+    headers: reqwest::header::HeaderMap,
+    client: reqwest::Client,
+}
+
+/// The backends of a run.
+pub struct Backends(BTreeMap<Backend, Endpoint>);
+
+/// An error and its causes in one line.
+#[must_use]
+pub fn chain(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// A client for one address. Proxies of the environment are for addresses beyond this machine.
+///
+/// # Errors
+/// When TLS cannot be set up or the CA file cannot be read.
+pub fn client(url: &str, ca: Option<&str>) -> Result<reqwest::Client, String> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("harness/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(Duration::from_secs(3))
+        .timeout(Duration::from_secs(60));
+    let host = url::Url::parse(url)
+        .ok()
+        .and_then(|url| url.host_str().map(str::to_owned));
+    if host.is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]") {
+        builder = builder.no_proxy();
+    }
+    if let Some(ca) = ca {
+        let pem = std::fs::read(ca).map_err(|error| format!("{ca}: {error}"))?;
+        let certificate = reqwest::Certificate::from_pem(&pem)
+            .map_err(|error| format!("{ca}: {}", chain(&error)))?;
+        builder = builder.add_root_certificate(certificate);
+    }
+    builder.build().map_err(|error| chain(&error))
+}
+
+impl Backends {
+    /// No backends.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// Adds a backend.
+    ///
+    /// # Errors
+    /// When the address is no HTTP URL, a header value cannot be sent, or the CA cannot be read.
+    pub fn add(&mut self, backend: Backend, address: &BackendAddress) -> Result<(), String> {
+        let url = url::Url::parse(&address.url).map_err(|error| {
+            format!(
+                "the address of {backend} is no URL: {error}: `{}`",
+                address.url
+            )
+        })?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!(
+                "the address of {backend} must begin with http:// or https://"
+            ));
+        }
+        let mut headers = reqwest::header::HeaderMap::new();
+        let mut header = |name: &'static str, value: String| {
+            let mut value = reqwest::header::HeaderValue::from_str(&value).map_err(|_| {
+                format!("{backend}: the value of {name} holds characters a header cannot have")
+            })?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+            Ok::<(), String>(())
+        };
+        if let Some(tenant) = &address.tenant {
+            header("x-scope-orgid", tenant.clone())?;
+        }
+        if let Some(token) = &address.bearer {
+            header("authorization", format!("Bearer {token}"))?;
+        }
+        let client = client(&address.url, address.ca.as_deref())?;
+        let url = address.url.trim_end_matches('/').to_owned();
+        self.0.insert(
+            backend,
+            Endpoint {
+                url,
+                headers,
+                client,
+            },
+        );
+        Ok(())
+    }
+
+    /// Which backends there are.
+    pub fn kinds(&self) -> impl Iterator<Item = Backend> + '_ {
+        self.0.keys().copied()
+    }
+
+    /// Waits until every backend says it is ready.
+    ///
+    /// # Errors
+    /// A sentence naming the first that does not, within `within`.
+    pub async fn ready(&self, within: Duration) -> Result<(), String> {
+        let deadline = tokio::time::Instant::now() + within;
+        for (backend, endpoint) in &self.0 {
+            let path = if *backend == Backend::Prometheus {
+                "/-/ready"
+            } else {
+                "/ready"
+            };
+            loop {
+                let request = endpoint.client.get(format!("{}{path}", endpoint.url));
+                let answer = request
+                    .headers(endpoint.headers.clone())
+                    .timeout(Duration::from_secs(5))
+                    .send()
+                    .await;
+                let what = match answer {
+                    Ok(answer) if answer.status().is_success() => break,
+                    Ok(answer) => format!("answers {}", answer.status()),
+                    Err(error) => format!("cannot be reached: {}", chain(&error)),
+                };
+                if tokio::time::Instant::now() >= deadline {
+                    return Err(format!("{backend} at {} {what}", endpoint.url));
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks all, a few at a time. There is one answer to every question, if only that none came.
+    pub async fn ask_all(&self, queries: Vec<Query>) -> Vec<Answer> {
+        futures::stream::iter(queries)
+            .map(|query| self.ask(query))
+            .buffered(CONCURRENCY)
+            .collect()
+            .await
+    }
+
+    async fn ask(&self, query: Query) -> Answer {
+        let Some(endpoint) = self.0.get(&query.backend()) else {
+            let error = Some(format!("no address for {} is configured", query.backend()));
+            return Answer {
+                query,
+                at: wall_now(),
+                status: None,
+                body: String::new(),
+                error,
+            };
+        };
+        let mut answer = endpoint.ask_once(&query).await;
+        for attempt in 1..TRIES {
+            let later = answer
+                .status
+                .is_none_or(|status| status == 429 || status >= 500);
+            if !later {
+                break;
+            }
+            let base = 100_u64 << attempt;
+            let jitter = rand::rng().random_range(0..base);
+            tokio::time::sleep(Duration::from_millis(base + jitter)).await;
+            answer = endpoint.ask_once(&query).await;
+        }
+        answer
+    }
+}
+
+impl Endpoint {
+    async fn ask_once(&self, query: &Query) -> Answer {
+        let (path, parameters) = query.http();
+        let request = self
+            .client
+            .get(format!("{}{path}", self.url))
+            .query(&parameters)
+            .header("accept", "application/json")
+            .headers(self.headers.clone());
+        let mut answer = Answer {
+            query: query.clone(),
+            at: wall_now(),
+            status: None,
+            body: String::new(),
+            error: None,
+        };
+        match request.send().await {
+            Ok(response) => {
+                answer.status = Some(response.status().as_u16());
+                match read_bounded(response).await {
+                    Ok(body) => answer.body = body,
+                    Err(error) => answer.error = Some(error),
+                }
+            }
+            Err(error) => answer.error = Some(chain(&error)),
+        }
+        answer.at = wall_now();
+        answer
+    }
+}
+
+async fn read_bounded(mut response: reqwest::Response) -> Result<String, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error))? {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(format!("the answer is longer than {MAX_BODY} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(String::from_utf8(body)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}

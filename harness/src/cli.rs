@@ -1,0 +1,295 @@
+//! The command line: raw arguments in, an exit code out.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use harness_core::problem::Problems;
+use tracing_subscriber::EnvFilter;
+
+use crate::inputs::{self, Overrides};
+use crate::output::{self, Format};
+use crate::run::{self, Failure, RunOptions};
+use crate::run_dir::{self, RunDirError};
+use crate::stack::{self, StackOptions};
+
+/// Exit code of an internal error.
+pub const EXIT_INTERNAL: u8 = 1;
+/// Exit code of wrong usage or configuration.
+pub const EXIT_USAGE: u8 = 2;
+/// Exit code of a run that cannot be trusted.
+pub const EXIT_INVALID: u8 = 12;
+
+const EXITS: &str = "\
+Exit codes: 0 pass, 10 fail, 11 inconclusive, 12 invalid run, 1 internal error, 2 usage or configuration,
+13 a telemetry backend was unreachable and 14 the target was (before the first measured request),
+15 stopped by an abort rule, 130 interrupted.";
+
+/// Does this build meet its service level objectives under this load, judged by the same telemetry
+/// that operations will look at?
+#[derive(Debug, Parser)]
+#[command(name = "harness", version, after_help = EXITS, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Put a scenario's load on its target and judge the objectives.
+    Run(RunArgs),
+    /// Judge a finished run again, offline, from what it recorded.
+    Judge(JudgeArgs),
+    /// Check scenario and SLO files without running anything.
+    Check {
+        /// Scenario files, SLO files, or directories of SLO files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Run the embedded Prometheus, Loki and Tempo alone, until interrupted.
+    Stack(StackArgs),
+    /// Print the JSON Schema of a file format.
+    Schema {
+        /// Which format.
+        format: SchemaOf,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SchemaOf {
+    /// Scenario files.
+    Scenario,
+    /// `report.json`.
+    Report,
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    /// The scenario file.
+    scenario: PathBuf,
+    /// OpenSLO files or directories, instead of those the scenario names.
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    slo: Vec<PathBuf>,
+    /// The run directory; must not exist or be empty [default: runs/NAME-TIME-RANDOM].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// A real Prometheus instead of the embedded one.
+    #[arg(long, value_name = "URL")]
+    prometheus: Option<String>,
+    /// A real Loki instead of the embedded one.
+    #[arg(long, value_name = "URL")]
+    loki: Option<String>,
+    /// A real Tempo instead of the embedded one.
+    #[arg(long, value_name = "URL")]
+    tempo: Option<String>,
+    /// OTLP/gRPC endpoint for client spans and the started target when Tempo is real.
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
+    /// Form of the report on stdout.
+    #[arg(long, value_enum, default_value = "terminal")]
+    format: Format,
+    /// No progress on stderr.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct JudgeArgs {
+    /// The run directory.
+    run: PathBuf,
+    /// Other objectives: what was not recorded for them is missing.
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    slo: Vec<PathBuf>,
+    /// Write the reports into this directory too. Without it nothing is written.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Form of the report on stdout.
+    #[arg(long, value_enum, default_value = "terminal")]
+    format: Format,
+}
+
+#[derive(Debug, clap::Args)]
+struct StackArgs {
+    /// Address of the Prometheus API.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
+    prometheus: SocketAddr,
+    /// Address of the Loki API.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3100")]
+    loki: SocketAddr,
+    /// Address of the Tempo API.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3200")]
+    tempo: SocketAddr,
+    /// Address of the OTLP/gRPC receiver.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4317")]
+    otlp_grpc: SocketAddr,
+    /// Address of the OTLP/HTTP receiver.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4318")]
+    otlp_http: SocketAddr,
+    /// Scrape this, every second: URL, or JOB=URL.
+    #[arg(long, value_name = "URL")]
+    scrape: Vec<String>,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    let filter = EnvFilter::try_from_env("HARNESS_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    // The only error is that a provider is installed already, which serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match execute(cli.command) {
+        Ok(code) => code.into(),
+        Err(Failure::Config(message)) => complain(&message, EXIT_USAGE),
+        Err(Failure::Internal(message)) => complain(&message, EXIT_INTERNAL),
+    }
+}
+
+fn complain(message: &str, code: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "harness: {}", message.trim_end());
+    code.into()
+}
+
+fn execute(command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Run(args) => in_runtime(run::run(args.into())),
+        Command::Judge(args) => judge(&args),
+        Command::Check { files } => check(&files),
+        Command::Stack(args) => in_runtime(stack::run(args.into())),
+        Command::Schema { format } => {
+            let schema = match format {
+                SchemaOf::Scenario => harness_core::scenario::Scenario::schema(),
+                SchemaOf::Report => harness_core::report::schema(),
+            };
+            let text = serde_json::to_string_pretty(&schema)
+                .map_err(|e| Failure::Internal(e.to_string()))?;
+            writeln!(std::io::stdout(), "{text}").map_err(|e| Failure::Internal(e.to_string()))?;
+            Ok(0)
+        }
+    }
+}
+
+fn in_runtime<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Internal(format!("no runtime: {error}")))?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    done
+}
+
+impl From<RunArgs> for RunOptions {
+    fn from(args: RunArgs) -> Self {
+        Self {
+            scenario: args.scenario,
+            overrides: Overrides {
+                slo: args.slo,
+                prometheus: args.prometheus,
+                loki: args.loki,
+                tempo: args.tempo,
+                otlp: args.otlp,
+            },
+            out: args.out,
+            quiet: args.quiet,
+            format: args.format,
+        }
+    }
+}
+
+impl From<StackArgs> for StackOptions {
+    fn from(args: StackArgs) -> Self {
+        Self {
+            prometheus: args.prometheus,
+            loki: args.loki,
+            tempo: args.tempo,
+            otlp_grpc: args.otlp_grpc,
+            otlp_http: args.otlp_http,
+            scrape: args.scrape,
+        }
+    }
+}
+
+fn judge(args: &JudgeArgs) -> Result<u8, Failure> {
+    let finished = match run_dir::read(&args.run) {
+        Ok(finished) => finished,
+        // These say something of the run: it is not one that can be trusted.
+        Err(error @ (RunDirError::Unfinished { .. } | RunDirError::Changed { .. })) => {
+            let _ = writeln!(std::io::stderr(), "harness: invalid run: {error}");
+            return Ok(EXIT_INVALID);
+        }
+        Err(error) => return Err(Failure::Config(error.to_string())),
+    };
+    let others = if args.slo.is_empty() {
+        None
+    } else {
+        Some(
+            inputs::read_slos(&args.slo)
+                .map_err(|wrong| Failure::Config(wrong.to_string()))?
+                .0,
+        )
+    };
+    let report = output::judge_finished(&finished, others.as_deref()).map_err(Failure::Internal)?;
+    if let Some(out) = &args.out {
+        std::fs::create_dir_all(out)
+            .map_err(|error| Failure::Config(format!("{}: {error}", out.display())))?;
+        output::write_reports(out, &report).map_err(Failure::Internal)?;
+    }
+    output::print(&report, args.format).map_err(Failure::Internal)?;
+    Ok(report.exit_code)
+}
+
+/// Checks every file as what it says it is; says everything that is wrong.
+fn check(files: &[PathBuf]) -> Result<u8, Failure> {
+    let mut wrong = Vec::new();
+    let mut good = Vec::new();
+    for file in files {
+        match check_one(file) {
+            Ok(what) => good.push(what),
+            Err(Problems(problems)) => wrong.extend(problems),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(Failure::Config(Problems(wrong).to_string()));
+    }
+    for what in good {
+        writeln!(std::io::stdout(), "{what}").map_err(|e| Failure::Internal(e.to_string()))?;
+    }
+    Ok(0)
+}
+
+fn check_one(file: &Path) -> Result<String, Problems> {
+    let one = |problem| Problems(vec![problem]);
+    if !file.is_dir() {
+        let text = inputs::read_text(file).map_err(one)?;
+        if text
+            .lines()
+            .any(|line| line.trim_start().starts_with("apiVersion: harness/"))
+        {
+            let inputs = inputs::load(file, &Overrides::default())?;
+            let count = inputs.objectives.len();
+            return Ok(format!(
+                "{}: scenario, {count} objectives, ok",
+                file.display()
+            ));
+        }
+    }
+    let (_, objectives) = inputs::read_slos(&[file.to_owned()])?;
+    let mut text = format!("{}: {} objectives, ok", file.display(), objectives.len());
+    for warning in objectives.iter().flat_map(harness_core::objective::lint) {
+        text.push_str(&format!("\n  warning: {warning}"));
+    }
+    Ok(text)
+}

@@ -1,0 +1,55 @@
+//! The run's clock: monotonic, read against the wall clock once.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use harness_core::units::{Nanos, UnixNanos};
+
+/// The instant `Nanos(0)` on the monotonic clock and on the wall clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    zero: Instant,
+    wall: UnixNanos,
+}
+
+impl Clock {
+    /// A clock whose zero lies `lead` from now, so that everything is in place when it comes.
+    #[must_use]
+    pub fn starting_in(lead: Duration) -> Self {
+        let zero = Instant::now() + lead;
+        let wall = UnixNanos(wall_now().0 + Nanos::from_duration(lead).0);
+        Self { zero, wall }
+    }
+
+    /// Time since zero; zero before it.
+    #[must_use]
+    pub fn now(&self) -> Nanos {
+        Nanos::from_duration(Instant::now().saturating_duration_since(self.zero))
+    }
+
+    /// How long until `at`; zero when it is past.
+    #[must_use]
+    pub fn until(&self, at: Nanos) -> Duration {
+        self.instant(at).saturating_duration_since(Instant::now())
+    }
+
+    /// `at` as an instant of the monotonic clock.
+    #[must_use]
+    pub fn instant(&self, at: Nanos) -> Instant {
+        self.zero + at.as_duration()
+    }
+
+    /// Wall-clock time of zero.
+    #[must_use]
+    pub fn started(&self) -> UnixNanos {
+        self.wall
+    }
+}
+
+/// The wall clock now.
+#[must_use]
+pub fn wall_now() -> UnixNanos {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    UnixNanos(Nanos::from_duration(since).0)
+}

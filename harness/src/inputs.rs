@@ -1,0 +1,217 @@
+//! The files of a run, read and checked before anything starts.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use harness_core::objective::{self, Objective};
+use harness_core::problem::{Problem, Problems};
+use harness_core::scenario::{Body, Scenario};
+
+/// Most bytes of one input file.
+const MAX_FILE: u64 = 256 << 20;
+
+/// A scenario with everything it names.
+pub struct Inputs {
+    /// The scenario with `${NAME}` still in it: what is stored.
+    pub text: String,
+    /// The scenario with environment variables put in: what is run.
+    pub scenario: Scenario,
+    /// Values that came from the environment and must not be printed.
+    pub secrets: Vec<String>,
+    /// SLO files.
+    pub slos: Vec<(String, String)>,
+    /// Their objectives.
+    pub objectives: Vec<Objective>,
+    /// Datasets by the path the scenario uses.
+    pub datasets: BTreeMap<String, String>,
+}
+
+/// A problem of a whole file.
+#[must_use]
+pub fn file_problem(file: &Path, message: String, hint: Option<&str>) -> Problem {
+    Problem {
+        file: file.display().to_string(),
+        at: None,
+        key: String::new(),
+        message,
+        hint: hint.map(str::to_owned),
+    }
+}
+
+/// Reads a text file.
+///
+/// # Errors
+/// When it cannot be read, is not UTF-8, or is larger than 256 MiB.
+pub fn read_text(path: &Path) -> Result<String, Problem> {
+    let read = || {
+        let length = std::fs::metadata(path)?.len();
+        if length > MAX_FILE {
+            let what = format!("has {length} bytes, at most {MAX_FILE} are read");
+            return Err(std::io::Error::other(what));
+        }
+        std::fs::read_to_string(path)
+    };
+    read().map_err(|error| file_problem(path, format!("cannot be read: {error}"), None))
+}
+
+/// The YAML files that a path means: itself, or those in a directory, by name.
+///
+/// # Errors
+/// When there is none.
+pub fn yaml_files(path: &Path) -> Result<Vec<PathBuf>, Problem> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = std::fs::read_dir(path)
+        .map_err(|error| file_problem(path, format!("cannot be read: {error}"), None))?;
+    let is_yaml = |file: &PathBuf| {
+        file.extension()
+            .is_some_and(|end| end == "yaml" || end == "yml")
+    };
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(is_yaml)
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        let hint = "an SLO directory holds OpenSLO v1 files that end in .yaml or .yml";
+        return Err(file_problem(path, "holds no SLO files".into(), Some(hint)));
+    }
+    Ok(files)
+}
+
+/// Names and texts of SLO files, and the objectives in them.
+pub type Slos = (Vec<(String, String)>, Vec<Objective>);
+
+/// Reads SLO files and directories.
+///
+/// # Errors
+/// Everything wrong with any of them.
+pub fn read_slos(paths: &[PathBuf]) -> Result<Slos, Problems> {
+    let mut problems = Vec::new();
+    let mut texts = Vec::new();
+    for path in paths {
+        match yaml_files(path) {
+            Ok(files) => {
+                for file in files {
+                    match read_text(&file) {
+                        Ok(text) => texts.push((file.display().to_string(), text)),
+                        Err(problem) => problems.push(problem),
+                    }
+                }
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    let objectives = objective::parse(&texts)?;
+    Ok((texts, objectives))
+}
+
+/// What the command line puts over the scenario's own words.
+#[derive(Debug, Default, Clone)]
+pub struct Overrides {
+    /// SLO files instead of the scenario's.
+    pub slo: Vec<PathBuf>,
+    /// Addresses of real backends.
+    pub prometheus: Option<String>,
+    /// Likewise.
+    pub loki: Option<String>,
+    /// Likewise.
+    pub tempo: Option<String>,
+    /// OTLP/gRPC endpoint for real backends.
+    pub otlp: Option<String>,
+}
+
+impl Overrides {
+    fn apply(&self, scenario: &mut Scenario) {
+        let telemetry = &mut scenario.spec.telemetry;
+        let put = |slot: &mut Option<harness_core::scenario::BackendAddress>,
+                   url: &Option<String>| {
+            let Some(url) = url else { return };
+            let before = slot.take();
+            *slot = Some(harness_core::scenario::BackendAddress {
+                url: url.clone(),
+                tenant: before.as_ref().and_then(|b| b.tenant.clone()),
+                bearer: before.as_ref().and_then(|b| b.bearer.clone()),
+                ca: before.and_then(|b| b.ca),
+            });
+        };
+        put(&mut telemetry.prometheus, &self.prometheus);
+        put(&mut telemetry.loki, &self.loki);
+        put(&mut telemetry.tempo, &self.tempo);
+        if self.otlp.is_some() {
+            telemetry.otlp.clone_from(&self.otlp);
+        }
+    }
+}
+
+/// Reads a scenario and everything it names, and checks all of it.
+///
+/// # Errors
+/// Everything wrong that was found.
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Inputs, Problems> {
+    let text = read_text(path).map_err(|problem| Problems(vec![problem]))?;
+    let name = path.display().to_string();
+    let parsed = Scenario::parse(&text, &name)?;
+    let (mut scenario, secrets) = parsed.resolve(&|name| std::env::var(name).ok())?;
+    overrides.apply(&mut scenario);
+    let base = path.parent().unwrap_or(Path::new(""));
+
+    let mut problems = Vec::new();
+    let paths: Vec<PathBuf> = if overrides.slo.is_empty() {
+        scenario.spec.slo.iter().map(|slo| base.join(slo)).collect()
+    } else {
+        overrides.slo.clone()
+    };
+    if paths.is_empty() {
+        problems.push(Problem {
+            file: name.clone(),
+            at: None,
+            key: "spec.slo".into(),
+            message: "names no objectives, so there would be nothing to judge".into(),
+            hint: Some("name OpenSLO files here, or give them with --slo".into()),
+        });
+    }
+    let (slos, objectives) = read_slos(&paths).unwrap_or_else(|wrong| {
+        problems.extend(wrong.0);
+        Default::default()
+    });
+    problems.extend(
+        objectives
+            .iter()
+            .flat_map(|objective| objective.check(&scenario)),
+    );
+
+    let mut datasets = BTreeMap::new();
+    for request in &scenario.spec.requests {
+        if let Some(Body::Dataset { dataset, .. }) = &request.body
+            && !datasets.contains_key(dataset)
+        {
+            match read_text(&base.join(dataset)) {
+                Ok(text) => drop(datasets.insert(dataset.clone(), text)),
+                Err(problem) => problems.push(problem),
+            }
+        }
+    }
+    if problems.is_empty() {
+        // The planner checks every row against every template; its trace ids do not matter here.
+        if let Err(wrong) = harness_core::request::Planner::new(&scenario, &datasets, 0) {
+            problems.extend(wrong.0);
+        }
+    }
+    if problems.is_empty() {
+        Ok(Inputs {
+            text,
+            scenario,
+            secrets,
+            slos,
+            objectives,
+            datasets,
+        })
+    } else {
+        Err(Problems(problems))
+    }
+}

@@ -1,0 +1,652 @@
+//! One run from the scenario to the verdict.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use harness_core::measure::{AbortWatch, Measurements};
+use harness_core::query::Backend;
+use harness_core::record::{
+    AnswerBook, BackendUsed, FaultApplied, Generator, RUN_SCHEMA, RunFacts, Settled, Stop, Target,
+};
+use harness_core::request::Planner;
+use harness_core::scenario::{BackendAddress, Scenario};
+use harness_core::schedule;
+use harness_core::units::{Nanos, Seed};
+use rand::RngExt as _;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::backends::{self, Backends};
+use crate::clock::{Clock, wall_now};
+use crate::drive::{Drive, Gauges, Tell};
+use crate::embedded::Embedded;
+use crate::inputs::{self, Inputs, Overrides};
+use crate::output::{self, Format};
+use crate::own;
+use crate::progress::Progress;
+use crate::recorder::{Recorded, Recorder};
+use crate::run_dir::{self, RunDir};
+use crate::send::Sender;
+use crate::settle::Settling;
+use crate::signals::Signals;
+use crate::target::{self, TargetProcess};
+use crate::trace;
+
+/// Between the decision to start and the first instant of the schedule.
+const LEAD: Duration = Duration::from_millis(200);
+/// How long a backend may take to say that it is ready.
+const BACKENDS_READY: Duration = Duration::from_secs(15);
+/// How long a target may take that does not say.
+const DEFAULT_READY: Duration = Duration::from_secs(60);
+
+/// What `harness run` was asked.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The scenario file.
+    pub scenario: PathBuf,
+    /// What the command line says over the file.
+    pub overrides: Overrides,
+    /// The run directory; `runs/NAME-TIME-RANDOM` where not given.
+    pub out: Option<PathBuf>,
+    /// Nothing on stderr but errors.
+    pub quiet: bool,
+    /// Form of what is printed at the end.
+    pub format: Format,
+}
+
+/// Why there is no report.
+#[derive(Debug)]
+pub enum Failure {
+    /// Usage or configuration; exit 2.
+    Config(String),
+    /// Something of ours; exit 1.
+    Internal(String),
+}
+
+/// Everything that is up while the load goes on.
+struct Stage {
+    embedded: Option<Embedded>,
+    process: Option<TargetProcess>,
+    backends: Backends,
+    used: BTreeMap<Backend, BackendUsed>,
+    target: Target,
+    /// Where client spans go.
+    otlp: Option<String>,
+    http: reqwest::Client,
+}
+
+/// Carries out a run and gives the exit code of its verdict.
+///
+/// # Errors
+/// When nothing could be started or kept; every other ending has a report.
+pub async fn run(options: RunOptions) -> Result<u8, Failure> {
+    let inputs = inputs::load(&options.scenario, &options.overrides)
+        .map_err(|wrong| Failure::Config(wrong.to_string()))?;
+    let progress = Progress::new(options.quiet);
+    let run_id = run_id(&inputs.scenario.metadata.name);
+    let out = options
+        .out
+        .clone()
+        .unwrap_or_else(|| Path::new("runs").join(&run_id));
+    let dir = RunDir::create(&out, &inputs.text, &inputs.slos)
+        .map_err(|error| Failure::Config(error.to_string()))?;
+    let open_files = own::raise_open_files();
+    let signals = Signals::listen().map_err(Failure::Internal)?;
+
+    let mut stage = Stage {
+        embedded: None,
+        process: None,
+        backends: Backends::none(),
+        used: BTreeMap::new(),
+        target: Target::default(),
+        otlp: None,
+        http: backends::client("http://127.0.0.1", None).map_err(Failure::Internal)?,
+    };
+    let prepared = tokio::select! {
+        prepared = stage.prepare(&inputs.scenario, dir.path(), &progress) => prepared,
+        () = signals.first.cancelled() => Err(Stop::Interrupted("a signal, before the load began".into())),
+    };
+    let mut facts = first_facts(&inputs, &run_id, &stage);
+    facts.generator.open_files_limit = open_files;
+    let ended = match prepared {
+        Ok(()) => load(&inputs, &mut facts, &mut stage, &dir, &signals, &progress).await,
+        Err(stop) => {
+            facts.stop = Some(stop);
+            dir.requests_log()
+                .and_then(run_dir::Log::close)
+                .map(|()| AnswerBook::default())
+                .map_err(keep)
+        }
+    };
+    progress.moving("stopping".into());
+    stage.stop(&mut facts).await;
+    progress.finish();
+    let answers = ended?;
+    redact(&mut facts, &inputs.secrets);
+    dir.seal(&facts, &answers).map_err(keep)?;
+
+    let finished = run_dir::read(dir.path()).map_err(keep)?;
+    let report = output::judge_finished(&finished, None).map_err(Failure::Internal)?;
+    let written = output::write_reports(dir.path(), &report);
+    output::print(&report, options.format).map_err(Failure::Internal)?;
+    written.map_err(Failure::Internal)?;
+    progress.say(&format!(
+        "report: {}",
+        dir.path().join("report.html").display()
+    ));
+    Ok(report.exit_code)
+}
+
+fn keep(error: run_dir::RunDirError) -> Failure {
+    Failure::Internal(format!("the run cannot be kept: {error}"))
+}
+
+/// `NAME-YYYYMMDDTHHMMSSZ-RANDOM`.
+fn run_id(name: &str) -> String {
+    let time: String = wall_now()
+        .rfc3339()
+        .chars()
+        .filter(|c| !matches!(c, '-' | ':'))
+        .collect();
+    format!("{name}-{time}-{:04x}", rand::rng().random::<u16>())
+}
+
+fn service_name(scenario: &Scenario) -> String {
+    let telemetry = &scenario.spec.telemetry;
+    let job = telemetry
+        .embedded
+        .as_ref()
+        .and_then(|embedded| embedded.scrape.first())
+        .map(|job| job.job.clone());
+    let program = scenario.spec.target.start.as_ref().and_then(|start| {
+        let name = Path::new(start.command.first()?).file_name()?;
+        Some(name.to_string_lossy().into_owned())
+    });
+    telemetry
+        .service
+        .clone()
+        .or(job)
+        .or(program)
+        .unwrap_or_else(|| "target".into())
+}
+
+fn first_facts(inputs: &Inputs, run_id: &str, stage: &Stage) -> RunFacts {
+    RunFacts {
+        schema: RUN_SCHEMA.into(),
+        run_id: run_id.into(),
+        harness_version: env!("CARGO_PKG_VERSION").into(),
+        scenario: inputs.scenario.metadata.name.clone(),
+        scenario_sha256: run_dir::sha256(&inputs.text),
+        seed: Seed(inputs.scenario.spec.seed),
+        started: wall_now(),
+        drained: Nanos(0),
+        stretches: schedule::stretches(&inputs.scenario),
+        generator: Generator {
+            cores: own::cores(),
+            ..Generator::default()
+        },
+        target: stage.target.clone(),
+        service: service_name(&inputs.scenario),
+        expect_version: inputs.scenario.spec.target.expect_version.clone(),
+        backends: stage.used.clone(),
+        settled: Settled {
+            until: wall_now(),
+            ..Settled::default()
+        },
+        faults: Vec::new(),
+        stop: None,
+    }
+}
+
+/// Takes values that came from the environment out of everything that is kept but the version,
+/// which is there to be shown.
+fn redact(facts: &mut RunFacts, secrets: &[String]) {
+    let version = facts.expect_version.clone();
+    let hide = |text: &mut String| {
+        for secret in secrets
+            .iter()
+            .filter(|s| !s.is_empty() && Some(*s) != version.as_ref())
+        {
+            *text = text.replace(secret, "[redacted]");
+        }
+    };
+    hide(&mut facts.target.url);
+    facts
+        .backends
+        .values_mut()
+        .for_each(|used| hide(&mut used.url));
+}
+
+/// A URL without user and password.
+fn without_credentials(url: &str) -> String {
+    url::Url::parse(url).map_or_else(
+        |_| url.to_owned(),
+        |mut parsed| {
+            let _ = parsed.set_username("");
+            let _ = parsed.set_password(None);
+            parsed.to_string().trim_end_matches('/').to_owned()
+        },
+    )
+}
+
+impl Stage {
+    /// Brings everything up that the load needs.
+    async fn prepare(
+        &mut self,
+        scenario: &Scenario,
+        dir: &Path,
+        progress: &Progress,
+    ) -> Result<(), Stop> {
+        self.start_evidence(scenario).await?;
+        progress.moving("starting the target".into());
+        self.start_target(scenario, dir).await?;
+        progress.say(&format!("target   {} is ready", self.target.url));
+        self.start_scraping(scenario)?;
+        self.backends
+            .ready(BACKENDS_READY)
+            .await
+            .map_err(Stop::BackendUnreachable)?;
+        for (backend, used) in &self.used {
+            let kind = if used.embedded { " (embedded)" } else { "" };
+            progress.say(&format!("evidence {backend} at {}{kind}", used.url));
+        }
+        Ok(())
+    }
+
+    async fn start_evidence(&mut self, scenario: &Scenario) -> Result<(), Stop> {
+        let telemetry = &scenario.spec.telemetry;
+        let real = BTreeMap::from([
+            (Backend::Prometheus, &telemetry.prometheus),
+            (Backend::Loki, &telemetry.loki),
+            (Backend::Tempo, &telemetry.tempo),
+        ]);
+        if telemetry.embedded.is_some() && real.values().any(|address| address.is_none()) {
+            self.embedded = Some(Embedded::start().await.map_err(Stop::BackendUnreachable)?);
+        }
+        for (backend, address) in real {
+            let embedded_url = self
+                .embedded
+                .as_ref()
+                .map(|embedded| embedded.urls[&backend].clone());
+            let (address, embedded) = match (address, embedded_url) {
+                (Some(address), _) => (address.clone(), false),
+                (None, Some(url)) => (
+                    BackendAddress {
+                        url,
+                        tenant: None,
+                        bearer: None,
+                        ca: None,
+                    },
+                    true,
+                ),
+                (None, None) => continue,
+            };
+            self.backends
+                .add(backend, &address)
+                .map_err(Stop::BackendUnreachable)?;
+            let url = without_credentials(&address.url);
+            self.used.insert(
+                backend,
+                BackendUsed {
+                    url,
+                    embedded,
+                    refused: 0,
+                },
+            );
+        }
+        let own = self
+            .embedded
+            .as_ref()
+            .filter(|_| self.is_embedded(Backend::Tempo));
+        self.otlp = own
+            .map(|embedded| embedded.otlp.clone())
+            .or_else(|| telemetry.otlp.clone());
+        Ok(())
+    }
+
+    fn is_embedded(&self, backend: Backend) -> bool {
+        self.used.get(&backend).is_some_and(|used| used.embedded)
+    }
+
+    /// Standard OpenTelemetry environment of a started target. Logs take one road only: OTLP into the
+    /// embedded Loki, else stdout, where a collector reads them; both would count every line twice.
+    fn target_env(&self, scenario: &Scenario) -> BTreeMap<String, String> {
+        let mut env = BTreeMap::from([
+            ("OTEL_SERVICE_NAME", service_name(scenario)),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc".into()),
+            // Evidence is wanted soon after the request, and none of it lost to a short queue.
+            ("OTEL_BSP_SCHEDULE_DELAY", "500".into()),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "32768".into()),
+            ("OTEL_BLRP_SCHEDULE_DELAY", "500".into()),
+            ("OTEL_BLRP_MAX_QUEUE_SIZE", "32768".into()),
+        ]);
+        match &self.otlp {
+            Some(otlp) => drop(env.insert("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", otlp.clone())),
+            None => drop(env.insert("OTEL_TRACES_EXPORTER", "none".into())),
+        }
+        match self
+            .embedded
+            .as_ref()
+            .filter(|_| self.is_embedded(Backend::Loki))
+        {
+            Some(embedded) => {
+                drop(env.insert("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", embedded.otlp.clone()))
+            }
+            None => drop(env.insert("OTEL_LOGS_EXPORTER", "console".into())),
+        }
+        env.into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+
+    async fn start_target(&mut self, scenario: &Scenario, dir: &Path) -> Result<(), Stop> {
+        let spec = &scenario.spec.target;
+        let mut ready = None;
+        if let Some(start) = &spec.start {
+            let started = TargetProcess::start(start, &self.target_env(scenario), dir).await;
+            let process = started.map_err(Stop::TargetUnreachable)?;
+            self.target = Target {
+                url: spec.url.clone().unwrap_or_else(|| process.url.clone()),
+                started: true,
+                announced: Some(process.announced.clone()),
+                exited: None,
+            };
+            ready = Some((start.ready.clone(), start.within.0));
+            self.process = Some(process);
+        } else {
+            self.target.url = spec.url.clone().unwrap_or_default();
+        }
+        let (path, within) = ready.unwrap_or_else(|| (String::new(), DEFAULT_READY));
+        if path.is_empty() {
+            return reachable(&self.target.url)
+                .await
+                .map_err(Stop::TargetUnreachable);
+        }
+        let url = format!("{}{path}", self.target.url.trim_end_matches('/'));
+        target::wait_ready(&self.http, &url, within, self.process.as_mut())
+            .await
+            .map_err(Stop::TargetUnreachable)
+    }
+
+    fn start_scraping(&mut self, scenario: &Scenario) -> Result<(), Stop> {
+        if !self.is_embedded(Backend::Prometheus) {
+            return Ok(());
+        }
+        let own = self
+            .process
+            .as_ref()
+            .and_then(|process| process.metrics.clone());
+        let jobs = scenario
+            .spec
+            .telemetry
+            .embedded
+            .iter()
+            .flat_map(|embedded| &embedded.scrape);
+        for job in jobs {
+            let url = job
+                .url
+                .clone()
+                .or_else(|| own.as_ref().map(|own| format!("{own}/metrics")));
+            let url = url.ok_or_else(|| {
+                let why = "has no url, and no started target reports a metrics address";
+                Stop::BackendUnreachable(format!("scrape job {} {why}", job.job))
+            })?;
+            if let Some(embedded) = &mut self.embedded {
+                embedded
+                    .scrape(&job.job, &url, job.every.0)
+                    .map_err(Stop::BackendUnreachable)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn stop(mut self, facts: &mut RunFacts) {
+        if let Some(mut process) = self.process.take() {
+            if let Some(status) = process.ended() {
+                facts.target.exited = Some(status.to_string());
+            }
+            process.stop().await;
+        }
+        if let Some(embedded) = self.embedded.take() {
+            for (backend, used) in facts.backends.iter_mut().filter(|(_, used)| used.embedded) {
+                used.refused = embedded.refused(*backend);
+            }
+            embedded.stop().await;
+        }
+    }
+}
+
+/// Whether anything listens at a URL, where no readiness path is known.
+async fn reachable(url: &str) -> Result<(), String> {
+    let parsed = url::Url::parse(url).map_err(|error| format!("`{url}` is no URL: {error}"))?;
+    let host = parsed
+        .host_str()
+        .ok_or_else(|| format!("`{url}` has no host"))?
+        .trim_matches(['[', ']'])
+        .to_owned();
+    let port = parsed.port_or_known_default().unwrap_or(80);
+    let connect = tokio::net::TcpStream::connect((host.as_str(), port));
+    match tokio::time::timeout(Duration::from_secs(5), connect).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(format!("{url}: {error}")),
+        Err(_) => Err(format!("{url}: no connection within 5 s")),
+    }
+}
+
+/// The load itself, the wait for telemetry, and the questions.
+async fn load(
+    inputs: &Inputs,
+    facts: &mut RunFacts,
+    stage: &mut Stage,
+    dir: &RunDir,
+    signals: &Signals,
+    progress: &Progress,
+) -> Result<AnswerBook, Failure> {
+    let scenario = Arc::new(inputs.scenario.clone());
+    let trace_seed = rand::rng().random::<u64>();
+    let planner = Planner::new(&scenario, &inputs.datasets, trace_seed)
+        .map_err(|wrong| Failure::Config(wrong.to_string()))?;
+    let log = dir.requests_log().map_err(keep)?;
+    let requests_runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("requests")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Internal(format!("no runtime for requests: {error}")))?;
+
+    let clock = Clock::starting_in(LEAD);
+    facts.started = clock.started();
+    let sender = Arc::new(Sender::new(
+        &stage.target.url,
+        scenario.spec.target.timeout.0,
+        scenario.spec.target.max_connections,
+        clock,
+        Arc::new(planner),
+        &facts.run_id,
+    ));
+    let exporter = match &stage.otlp {
+        Some(otlp) => Some(trace::start(otlp).map_err(Failure::Config)?),
+        None => None,
+    };
+    let (observed, observations) = tokio::sync::mpsc::unbounded_channel();
+    let (tell, told) = std::sync::mpsc::channel();
+    let (kill, over) = (CancellationToken::new(), CancellationToken::new());
+    let gauges = Arc::new(Gauges::default());
+    let live = Arc::new(Mutex::new(Measurements::new(&scenario)));
+    let recorder = Recorder {
+        log,
+        live: Arc::clone(&live),
+        spans: exporter.as_ref().map(|(queue, ..)| {
+            let maker =
+                trace::SpanMaker::new(&scenario, facts.started, &facts.run_id, &stage.target.url);
+            (maker, queue.clone())
+        }),
+        abort: AbortWatch::new(&scenario),
+        clock,
+    };
+    let aborted = Arc::new(Mutex::new(None::<String>));
+    let recording = {
+        let (aborted, tell) = (Arc::clone(&aborted), tell.clone());
+        tokio::spawn(recorder.run(observations, move |why| {
+            *aborted
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(why);
+            let _ = tell.send(Tell::Stop);
+        }))
+    };
+    let faults = start_faults(&scenario, stage, clock);
+    let stalls = Arc::new(AtomicU64::new(0));
+    let stall_watch = requests_runtime.spawn(own::watch_stalls(Arc::clone(&stalls)));
+
+    let cpu_before = own::cpu_seconds();
+    let drive = Drive {
+        scenario: Arc::clone(&scenario),
+        sender: Arc::clone(&sender),
+        clock,
+        runtime: requests_runtime.handle().clone(),
+        observed,
+        kill: kill.clone(),
+        gauges: Arc::clone(&gauges),
+    };
+    let pacing = {
+        let tell = tell.clone();
+        tokio::task::spawn_blocking(move || drive.run(&tell, &told))
+    };
+    let paced = async {
+        tokio::select! {
+            ended = pacing => ended.map_err(|error| Failure::Internal(format!("pacing broke: {error}"))),
+            () = async { signals.first.cancelled().await; let _ = tell.send(Tell::Stop); std::future::pending().await } => Ok(()),
+        }
+    };
+    let driven = tokio::select! {
+        ended = paced => ended,
+        () = progress.watch(&live, &gauges, clock, &facts.stretches, &over) => Ok(()),
+    };
+    let graceful = scenario.spec.graceful_stop.0;
+    let recorded = drain(recording, graceful, &kill, signals, progress).await;
+    over.cancel();
+    stall_watch.abort();
+    driven?;
+    let Recorded { rows, drained } = recorded?;
+
+    facts.drained = drained;
+    facts.generator.wall_seconds = clock.now().as_secs_f64();
+    facts.generator.cpu_seconds = own::cpu_seconds()
+        .zip(cpu_before)
+        .map(|(after, before)| after - before);
+    facts.generator.scheduled = gauges.scheduled.load(Ordering::Relaxed);
+    facts.generator.connection_waits = sender.waits().count.load(Ordering::Relaxed);
+    facts.generator.connection_wait_total = Nanos(sender.waits().nanos.load(Ordering::Relaxed));
+    facts.generator.longest_stall = Nanos(stalls.load(Ordering::Relaxed));
+    if let Some((queue, exporting, counts)) = exporter {
+        drop(queue);
+        let _ = tokio::time::timeout(Duration::from_secs(10), exporting).await;
+        facts.generator.spans_offered = counts.offered.load(Ordering::Relaxed);
+        facts.generator.spans_exported = counts.exported.load(Ordering::Relaxed);
+    }
+    for fault in faults {
+        if fault.is_finished() {
+            facts.faults.extend(fault.await.ok());
+        } else {
+            fault.abort();
+        }
+    }
+    requests_runtime.shutdown_background();
+    let aborted = aborted
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .take();
+    facts.stop = if signals.first.is_cancelled() {
+        Some(Stop::Interrupted(
+            "a signal asked for the end; what was out was drained".into(),
+        ))
+    } else {
+        aborted.map(Stop::AbortRule)
+    };
+    if let Some(status) = stage.process.as_mut().and_then(TargetProcess::ended) {
+        facts.target.exited = Some(status.to_string());
+    }
+
+    let settling = Settling {
+        scenario: &scenario,
+        objectives: &inputs.objectives,
+        rows: &rows,
+        backends: &stage.backends,
+    };
+    // After a signal the telemetry is asked once, as it stands.
+    let answers = settling
+        .settle(facts, &signals.first, |coverage| {
+            let missing: Vec<String> = coverage
+                .sources
+                .iter()
+                .filter(|source| !source.complete)
+                .map(|source| source.backend.to_string())
+                .collect();
+            progress.moving(format!("settling: waiting for {}", missing.join(", ")));
+        })
+        .await;
+    Ok(answers)
+}
+
+/// Waits for the requests still out, at most `graceful`, then ends them.
+async fn drain(
+    mut recording: JoinHandle<Result<Recorded, run_dir::RunDirError>>,
+    graceful: Duration,
+    kill: &CancellationToken,
+    signals: &Signals,
+    progress: &Progress,
+) -> Result<Recorded, Failure> {
+    progress.moving("draining".into());
+    let ended = tokio::select! {
+        ended = &mut recording => Some(ended),
+        () = tokio::time::sleep(graceful) => None,
+        () = signals.second.cancelled() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            kill.cancel();
+            recording.await
+        }
+    };
+    ended
+        .map_err(|error| Failure::Internal(format!("recording broke: {error}")))?
+        .map_err(keep)
+}
+
+/// Puts each fault on the target at its time.
+fn start_faults(
+    scenario: &Arc<Scenario>,
+    stage: &Stage,
+    clock: Clock,
+) -> Vec<JoinHandle<FaultApplied>> {
+    let admin = stage
+        .process
+        .as_ref()
+        .and_then(|process| process.metrics.clone());
+    let put = |number: usize| {
+        let (scenario, admin, http) = (Arc::clone(scenario), admin.clone(), stage.http.clone());
+        tokio::spawn(async move {
+            let fault = &scenario.spec.faults[number];
+            let kind = serde_json::to_value(fault.kind)
+                .ok()
+                .and_then(|kind| Some(kind.as_str()?.to_owned()));
+            let kind = kind.unwrap_or_default();
+            tokio::time::sleep(clock.until(Nanos::from_duration(fault.at.0))).await;
+            let put = match &admin {
+                Some(admin) => target::put_fault(&http, admin, fault).await,
+                None => Err("the target reports no metrics address, which takes faults".into()),
+            };
+            let at = put.is_ok().then(|| clock.now());
+            FaultApplied {
+                kind,
+                at,
+                error: put.err(),
+            }
+        })
+    };
+    (0..scenario.spec.faults.len()).map(put).collect()
+}

@@ -1,0 +1,480 @@
+//! The run directory: everything a run leaves, and nothing half-written.
+//!
+//! ```text
+//! scenario.yaml        the scenario as used
+//! slo/NN-NAME.yaml     the objectives as used
+//! requests.jsonl       one observation a line, appended while the run goes on
+//! answers.jsonl        every question to a backend with its raw answer
+//! run.json             the facts of the run
+//! manifest.json        SHA-256 of all of the above; written last, so its presence means "whole"
+//! report.json, report.html, report.md, junit.xml      derived; not in the manifest
+//! target.stdout.log, target.stderr.log                what a started target printed; not in the manifest
+//! ```
+//!
+//! A line of the two append logs is `{"crc":"8 hex digits","row":{…}}`: CRC-32 (IEEE) of the bytes
+//! of the row as written. A torn or changed line is noticed, and the file still opens in anything
+//! that reads JSON lines. All other files are written beside their place and renamed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use harness_core::observation::Observation;
+use harness_core::query::Answer;
+use harness_core::record::{AnswerBook, RUN_SCHEMA, RunFacts};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Version of `manifest.json`.
+pub const MANIFEST_SCHEMA: &str = "harness.manifest/v1";
+
+/// What is wrong with a run directory.
+#[derive(Debug, thiserror::Error)]
+pub enum RunDirError {
+    /// The operating system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// File or directory.
+        path: PathBuf,
+        /// Its word.
+        source: io::Error,
+    },
+    /// The place for a new run is taken.
+    #[error(
+        "{0}: exists and is not empty; a run never writes over another one. Name a new directory with --out"
+    )]
+    Taken(PathBuf),
+    /// The run did not end by itself.
+    #[error(
+        "{dir}: this run was never finished ({what}); it was killed or is still going on. {rows} requests are recorded, but without {what} nothing can be judged"
+    )]
+    Unfinished {
+        /// The directory.
+        dir: PathBuf,
+        /// The file that is not there.
+        what: &'static str,
+        /// Whole rows in `requests.jsonl`.
+        rows: usize,
+    },
+    /// Something changed since the run.
+    #[error("{path}: {what}. The run directory is not as the run left it; it is not judged")]
+    Changed {
+        /// File.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RunDirError + '_ {
+    move |source| RunDirError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Writes a file beside its place and renames it there.
+///
+/// # Errors
+/// When the file cannot be written, synced or renamed; the place then holds what it held before.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), RunDirError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".part");
+    let beside = PathBuf::from(beside);
+    let write = || {
+        let mut file = File::create(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    write().map_err(io_error(path))
+}
+
+/// An append log of checksummed JSON lines.
+#[derive(Debug)]
+pub struct Log {
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl Log {
+    fn create(path: PathBuf) -> Result<Self, RunDirError> {
+        let file = File::options()
+            .create_new(true)
+            .append(true)
+            .open(&path)
+            .map_err(io_error(&path))?;
+        Ok(Self {
+            path,
+            file: BufWriter::with_capacity(1 << 16, file),
+        })
+    }
+
+    /// Appends one row; it is in the file after the next [`Log::flush`].
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn append<T: Serialize>(&mut self, row: &T) -> Result<(), RunDirError> {
+        let text = serde_json::to_string(row).map_err(|error| RunDirError::Io {
+            path: self.path.clone(),
+            source: error.into(),
+        })?;
+        let crc = crc32fast::hash(text.as_bytes());
+        writeln!(self.file, "{{\"crc\":\"{crc:08x}\",\"row\":{text}}}")
+            .map_err(io_error(&self.path))
+    }
+
+    /// Hands everything appended so far to the operating system.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn flush(&mut self) -> Result<(), RunDirError> {
+        self.file.flush().map_err(io_error(&self.path))
+    }
+
+    /// Flushes and syncs.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn close(mut self) -> Result<(), RunDirError> {
+        self.flush()?;
+        self.file.get_ref().sync_all().map_err(io_error(&self.path))
+    }
+}
+
+/// One line of an append log, before its checksum is known to hold.
+fn parse_line<T: DeserializeOwned>(line: &str) -> Result<T, String> {
+    let body = line
+        .strip_prefix("{\"crc\":\"")
+        .and_then(|rest| rest.split_at_checked(8))
+        .and_then(|(crc, rest)| Some((crc, rest.strip_prefix("\",\"row\":")?.strip_suffix('}')?)));
+    let Some((crc, row)) = body else {
+        return Err("is torn or not of this format".into());
+    };
+    if u32::from_str_radix(crc, 16) != Ok(crc32fast::hash(row.as_bytes())) {
+        return Err("does not match its checksum".into());
+    }
+    serde_json::from_str(row).map_err(|error| format!("holds no row: {error}"))
+}
+
+fn read_log<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, RunDirError> {
+    let mut rows = Vec::new();
+    for (number, line) in BufReader::new(File::open(path).map_err(io_error(path))?)
+        .lines()
+        .enumerate()
+    {
+        let line = line.map_err(io_error(path))?;
+        rows.push(parse_line(&line).map_err(|what| RunDirError::Changed {
+            path: path.to_owned(),
+            what: format!("line {} {what}", number + 1),
+        })?);
+    }
+    Ok(rows)
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    schema: String,
+    /// Relative path with `/` → SHA-256 in hex.
+    files: BTreeMap<String, String>,
+}
+
+/// A run directory being written.
+#[derive(Debug)]
+pub struct RunDir {
+    dir: PathBuf,
+    inputs: Vec<String>,
+}
+
+impl RunDir {
+    /// Makes the directory and puts the inputs in it.
+    ///
+    /// # Errors
+    /// When it exists and is not empty, or cannot be written.
+    pub fn create(
+        dir: &Path,
+        scenario: &str,
+        slos: &[(String, String)],
+    ) -> Result<Self, RunDirError> {
+        if dir.exists() && fs::read_dir(dir).map_err(io_error(dir))?.next().is_some() {
+            return Err(RunDirError::Taken(dir.to_owned()));
+        }
+        let slo_dir = dir.join("slo");
+        fs::create_dir_all(&slo_dir).map_err(io_error(&slo_dir))?;
+        let mut inputs = vec!["scenario.yaml".to_owned()];
+        write_whole(&dir.join("scenario.yaml"), scenario.as_bytes())?;
+        for (number, (name, text)) in slos.iter().enumerate() {
+            let stem = Path::new(name)
+                .file_stem()
+                .map_or_else(|| "slo".into(), |stem| stem.to_string_lossy());
+            let file = format!("slo/{number:02}-{stem}.yaml");
+            write_whole(&dir.join(&file), text.as_bytes())?;
+            inputs.push(file);
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+            inputs,
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The log of observations.
+    ///
+    /// # Errors
+    /// When the file cannot be made or is there already.
+    pub fn requests_log(&self) -> Result<Log, RunDirError> {
+        Log::create(self.dir.join("requests.jsonl"))
+    }
+
+    /// Writes the answers and the facts and seals the directory with its manifest.
+    /// `requests.jsonl` must be closed before.
+    ///
+    /// # Errors
+    /// When the disk does not take it; the directory is then refused as unfinished.
+    pub fn seal(&self, facts: &RunFacts, answers: &AnswerBook) -> Result<(), RunDirError> {
+        let mut log = Log::create(self.dir.join("answers.jsonl"))?;
+        answers.iter().try_for_each(|answer| log.append(answer))?;
+        log.close()?;
+        let path = self.dir.join("run.json");
+        write_whole(&path, pretty(facts, &path)?.as_bytes())?;
+        let mut files = BTreeMap::new();
+        let fixed = ["requests.jsonl", "answers.jsonl", "run.json"];
+        for file in self.inputs.iter().map(String::as_str).chain(fixed) {
+            files.insert(file.to_owned(), sha256_file(&self.dir.join(file))?);
+        }
+        let path = self.dir.join("manifest.json");
+        let manifest = Manifest {
+            schema: MANIFEST_SCHEMA.into(),
+            files,
+        };
+        write_whole(&path, pretty(&manifest, &path)?.as_bytes())
+    }
+}
+
+fn pretty<T: Serialize>(value: &T, path: &Path) -> Result<String, RunDirError> {
+    serde_json::to_string_pretty(value)
+        .map(|text| text + "\n")
+        .map_err(|error| RunDirError::Io {
+            path: path.to_owned(),
+            source: error.into(),
+        })
+}
+
+fn sha256_file(path: &Path) -> Result<String, RunDirError> {
+    let mut hash = Sha256::new();
+    let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(io_error(path))?);
+    loop {
+        let chunk = reader.fill_buf().map_err(io_error(path))?;
+        if chunk.is_empty() {
+            return Ok(hex(&hash.finalize()));
+        }
+        hash.update(chunk);
+        let read = chunk.len();
+        reader.consume(read);
+    }
+}
+
+/// SHA-256 of a text, in hex.
+#[must_use]
+pub fn sha256(text: &str) -> String {
+    hex(&Sha256::digest(text.as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A finished run, as read back.
+#[derive(Debug)]
+pub struct FinishedRun {
+    /// Text of the scenario.
+    pub scenario: String,
+    /// Names and texts of the SLO files.
+    pub slos: Vec<(String, String)>,
+    /// The facts.
+    pub facts: RunFacts,
+    /// The observations, in the order they were recorded.
+    pub rows: Vec<Observation>,
+    /// The answers.
+    pub answers: AnswerBook,
+}
+
+/// Reads a finished run and checks every byte of it against the manifest.
+///
+/// # Errors
+/// When the run was never finished, a file is missing or changed, or the format is another one.
+pub fn read(dir: &Path) -> Result<FinishedRun, RunDirError> {
+    if !dir.is_dir() {
+        let source = io::Error::new(io::ErrorKind::NotFound, "there is no such directory");
+        return Err(RunDirError::Io {
+            path: dir.to_owned(),
+            source,
+        });
+    }
+    let manifest_path = dir.join("manifest.json");
+    if !manifest_path.exists() {
+        let rows = count_whole_rows(&dir.join("requests.jsonl"));
+        return Err(RunDirError::Unfinished {
+            dir: dir.to_owned(),
+            what: "manifest.json",
+            rows,
+        });
+    }
+    let manifest: Manifest = read_json(&manifest_path)?;
+    if manifest.schema != MANIFEST_SCHEMA {
+        let what = format!(
+            "format is `{}`, this version reads `{MANIFEST_SCHEMA}`",
+            manifest.schema
+        );
+        return Err(RunDirError::Changed {
+            path: manifest_path,
+            what,
+        });
+    }
+    for needed in [
+        "scenario.yaml",
+        "requests.jsonl",
+        "answers.jsonl",
+        "run.json",
+    ] {
+        if !manifest.files.contains_key(needed) {
+            let what = format!("does not list {needed}");
+            return Err(RunDirError::Changed {
+                path: manifest_path,
+                what,
+            });
+        }
+    }
+    let mut slos = Vec::new();
+    for (file, digest) in &manifest.files {
+        let path = dir.join(file);
+        if !is_plain(file) {
+            return Err(RunDirError::Changed {
+                path,
+                what: "lies outside the run directory".into(),
+            });
+        }
+        let found = sha256_file(&path)?;
+        if found != *digest {
+            let what = format!("SHA-256 is {found}, the manifest says {digest}");
+            return Err(RunDirError::Changed { path, what });
+        }
+        if file.starts_with("slo/") {
+            slos.push((
+                file.clone(),
+                fs::read_to_string(&path).map_err(io_error(&path))?,
+            ));
+        }
+    }
+    let facts: RunFacts = read_json(&dir.join("run.json"))?;
+    if facts.schema != RUN_SCHEMA {
+        let what = format!(
+            "format is `{}`, this version reads `{RUN_SCHEMA}`",
+            facts.schema
+        );
+        return Err(RunDirError::Changed {
+            path: dir.join("run.json"),
+            what,
+        });
+    }
+    let scenario = dir.join("scenario.yaml");
+    Ok(FinishedRun {
+        scenario: fs::read_to_string(&scenario).map_err(io_error(&scenario))?,
+        slos,
+        facts,
+        rows: read_log(&dir.join("requests.jsonl"))?,
+        answers: read_log::<Answer>(&dir.join("answers.jsonl"))?
+            .into_iter()
+            .collect(),
+    })
+}
+
+/// A relative path without `..`: a manifest from elsewhere must not make us read what it likes.
+fn is_plain(file: &str) -> bool {
+    Path::new(file)
+        .components()
+        .all(|part| matches!(part, std::path::Component::Normal(_)))
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RunDirError> {
+    let text = fs::read_to_string(path).map_err(io_error(path))?;
+    serde_json::from_str(&text).map_err(|error| RunDirError::Changed {
+        path: path.to_owned(),
+        what: format!("cannot be read: {error}"),
+    })
+}
+
+fn count_whole_rows(path: &Path) -> usize {
+    let Ok(file) = File::open(path) else { return 0 };
+    BufReader::new(file)
+        .lines()
+        .map_while(Result::ok)
+        .filter(|line| parse_line::<Observation>(line).is_ok())
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_and_a_changed_line_are_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.jsonl");
+        let mut log = Log::create(path.clone()).unwrap();
+        log.append(&vec![1, 2, 3]).unwrap();
+        log.append(&vec![4]).unwrap();
+        log.close().unwrap();
+        assert_eq!(
+            read_log::<Vec<u32>>(&path).unwrap(),
+            vec![vec![1, 2, 3], vec![4]]
+        );
+
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("[4]", "[5]")).unwrap();
+        let error = read_log::<Vec<u32>>(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("line 2 does not match its checksum"),
+            "{error}"
+        );
+
+        fs::write(&path, &text[..text.len() - 4]).unwrap();
+        let error = read_log::<Vec<u32>>(&path).unwrap_err().to_string();
+        assert!(error.contains("line 2 is torn"), "{error}");
+    }
+
+    #[test]
+    fn a_run_never_writes_over_another() {
+        let dir = tempfile::tempdir().unwrap();
+        RunDir::create(dir.path(), "a: 1", &[]).unwrap();
+        let error = RunDir::create(dir.path(), "a: 1", &[]).unwrap_err();
+        assert!(matches!(error, RunDirError::Taken(_)), "{error}");
+    }
+
+    #[test]
+    fn a_killed_run_is_refused_with_what_it_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(dir.path(), "a: 1", &[]).unwrap();
+        run.requests_log().unwrap().close().unwrap();
+        let error = read(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("never finished") && error.contains("0 requests"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_manifest_cannot_point_outside() {
+        assert!(is_plain("slo/00-a.yaml"));
+        assert!(!is_plain("../secret"));
+        assert!(!is_plain("/etc/passwd"));
+    }
+}
