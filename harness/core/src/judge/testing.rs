@@ -347,7 +347,7 @@ fn rows() -> Vec<Observation> {
                 trace: TraceId(trace),
                 span: SpanId(span),
                 sampled: true,
-                correct: Some(n % 25 != 0),
+                correct: Some(!n.is_multiple_of(25)),
                 detail: None,
             }
         })
