@@ -176,7 +176,9 @@ fn where_to_look(report: &Report) -> Markup {
                 @for (place, objective) in &missed {
                     li {
                         a href={ "#objective-" (place) } { (summary::title(objective)) }
-                        ": " (figures::value(objective)) ", target " (figures::target(objective))
+                        ": "
+                        @if objective.value.is_some() { (figures::value(objective)) } @else { "no value" }
+                        ", target " (figures::target(objective))
                         @for id in objective.evidence.iter().take(1) {
                             ", " a href={ "#request-" (id.0) } { "see a request" }
                         }

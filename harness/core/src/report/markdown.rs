@@ -204,14 +204,13 @@ fn requests(out: &mut String, report: &Report) -> std::fmt::Result {
             writeln!(out, "{at:>10} {severity:>10}  {}", text::line(&log.line))?;
         }
         writeln!(out, "```\n")?;
-        for missing in [
+        let missing = [
             &request.detail,
             &request.spans_missing,
             &request.logs_missing,
-        ] {
-            if let Some(missing) = missing {
-                writeln!(out, "{}\n", escape(&text::line(missing)))?;
-            }
+        ];
+        for why in missing.into_iter().flatten() {
+            writeln!(out, "{}\n", escape(&text::line(why)))?;
         }
         writeln!(out, "</details>\n")?;
     }

@@ -12,7 +12,7 @@ mod junit;
 mod markdown;
 pub mod model;
 #[cfg(test)]
-pub mod samples;
+mod samples;
 mod summary;
 mod terminal;
 mod text;

@@ -478,7 +478,7 @@ fn detail(id: u64, outcome: Outcome, due: f64, latency: f64) -> RequestDetail {
 }
 
 /// Everything met.
-pub fn pass() -> Report {
+pub(crate) fn pass() -> Report {
     let rows = healthy_rows();
     let measured = rows.iter().filter(|r| r.phase == Phase::Measure).count() as u64;
     Report {
@@ -531,7 +531,7 @@ pub fn pass() -> Report {
 }
 
 /// Far beyond capacity.
-pub fn fail() -> Report {
+pub(crate) fn fail() -> Report {
     let rows = overloaded_rows();
     let measured = rows.iter().filter(|r| r.phase == Phase::Measure).count() as u64;
     let mut report = pass();
@@ -625,7 +625,7 @@ pub fn fail() -> Report {
 }
 
 /// Telemetry cut off half-way.
-pub fn inconclusive() -> Report {
+pub(crate) fn inconclusive() -> Report {
     let mut report = pass();
     report.verdict = Verdict::Inconclusive;
     report.exit_code = 11;
@@ -674,7 +674,7 @@ pub fn inconclusive() -> Report {
 }
 
 /// A generator that could not keep its schedule.
-pub fn invalid() -> Report {
+pub(crate) fn invalid() -> Report {
     let mut report = pass();
     report.verdict = Verdict::Invalid;
     report.exit_code = 12;
@@ -695,7 +695,7 @@ pub fn invalid() -> Report {
 }
 
 /// Every string hostile: terminal escapes, markup, direction controls, line breaks, length.
-pub fn hostile() -> Report {
+pub(crate) fn hostile() -> Report {
     let evil = concat!(
         "\x1b[2J\x1b]0;owned\x07<script>alert(1)</script><img src=x onerror=alert(2)>\r\n",
         "::error::injected%0A|`@everyone` [a](javascript:alert(3)) \u{202e}drow\u{200b} ]]> \u{ffff} &amp; \"'",

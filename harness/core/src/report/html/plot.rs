@@ -225,7 +225,7 @@ fn spread(x: &Scale) -> Vec<f64> {
     for tick in x.ticks() {
         if kept
             .last()
-            .is_none_or(|last| (x.at(tick) - x.at(*last)).abs() >= 44.0)
+            .is_none_or(|last| (x.at(tick) - x.at(*last)).abs() >= 52.0)
         {
             kept.push(tick);
         }

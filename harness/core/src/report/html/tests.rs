@@ -34,6 +34,7 @@ fn tags(page: &str) -> Vec<String> {
 
 #[test]
 fn nothing_is_loaded_run_or_linked_elsewhere() {
+    let attribute = regex::Regex::new(r#"\s(src|href|on[a-z]+|srcset|action)="([^"]*)""#).unwrap();
     for (_, page) in pages() {
         assert!(page.contains("default-src 'none'"));
         let own = tags(&page);
@@ -51,8 +52,6 @@ fn nothing_is_loaded_run_or_linked_elsewhere() {
             assert!(!own.iter().any(|tag| tag == banned), "{banned}");
         }
         let body = page.split_once("</style>").unwrap().1;
-        let attribute =
-            regex::Regex::new(r#"\s(src|href|on[a-z]+|srcset|action)="([^"]*)""#).unwrap();
         for found in attribute.captures_iter(body) {
             assert!(
                 &found[1] == "href" && found[2].starts_with('#'),
@@ -81,13 +80,13 @@ fn every_element_is_closed_in_order() {
 
 #[test]
 fn links_within_the_page_lead_somewhere_and_ids_are_unique() {
+    let id = regex::Regex::new(r#"\sid="([^"]*)""#).unwrap();
+    let link = regex::Regex::new(r##"href="#([^"]*)""##).unwrap();
     for (_, page) in pages() {
-        let id = regex::Regex::new(r#"\sid="([^"]*)""#).unwrap();
         let mut ids: Vec<String> = id
             .captures_iter(&page)
             .map(|found| found[1].to_owned())
             .collect();
-        let link = regex::Regex::new(r##"href="#([^"]*)""##).unwrap();
         for found in link.captures_iter(&page) {
             assert!(ids.contains(&found[1].to_owned()), "#{}", &found[1]);
         }
