@@ -218,6 +218,13 @@ fn tile(report: &Report, signal: Signal) -> Markup {
     let required = mine.iter().filter(|o| o.gate == Gate::Required);
     let decisive = required.map(|o| o.verdict).max();
     let worst = decisive.or_else(|| mine.iter().map(|o| o.verdict).max());
+    // What an untrustworthy run measured must not stand there in green.
+    let distrusted = report.verdict == Verdict::Invalid;
+    let worst = if distrusted {
+        worst.and(Some(Verdict::Invalid))
+    } else {
+        worst
+    };
     let (figure, what) = facts::glance(report, signal);
     markup! {
         div class={ "tile " (worst.map_or("", class)) } {
@@ -228,6 +235,7 @@ fn tile(report: &Report, signal: Signal) -> Markup {
                 @if mine.is_empty() { "no objective" }
                 @else { (met) " of " (text::plural(mine.len(), "objective", "objectives")) " met"
                     @if decisive.is_none() { " (advisory)" }
+                    @if distrusted { ", not to be trusted" }
                 }
             }
         }

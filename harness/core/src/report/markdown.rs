@@ -57,6 +57,9 @@ fn objectives(out: &mut String, report: &Report) -> std::fmt::Result {
     if report.objectives.is_empty() {
         return writeln!(out, "No objectives.\n");
     }
+    if report.verdict == Verdict::Invalid {
+        writeln!(out, "**{}**\n", summary::DISTRUST)?;
+    }
     writeln!(
         out,
         "| Signal | Objective | Source | Value | Target | Interval | Samples | Verdict |"

@@ -57,6 +57,10 @@ pub(super) fn meaning(verdict: Verdict) -> &'static str {
     }
 }
 
+/// Stands over results of a run that cannot be trusted, so that none of them is taken for a pass.
+pub(super) const DISTRUST: &str =
+    "The run is invalid: the results below are shown, but they decide nothing.";
+
 /// Name for people, falling back to the name in the file.
 pub(super) fn title(objective: &ObjectiveResult) -> String {
     let name = match objective.display_name.trim() {

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::super::figures;
-use super::super::model::{Gate, ObjectiveResult, Report};
+use super::super::model::{Gate, ObjectiveResult, Report, Verdict};
 use super::super::summary;
 use super::super::text;
 use super::{badge, class};
@@ -18,6 +18,7 @@ pub(super) fn section(report: &Report) -> Markup {
     html! {
         section #objectives.card {
             h2 { "Objectives" }
+            @if report.verdict == Verdict::Invalid { p.warn { (summary::DISTRUST) } }
             @if report.objectives.is_empty() {
                 p { "There were no objectives, so there was nothing to pass." }
             } @else {

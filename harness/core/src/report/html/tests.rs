@@ -173,3 +173,13 @@ fn a_report_with_nothing_in_it_is_still_a_page() {
     let page = html(&report);
     assert!(page.contains("nothing to pass") && page.contains("No single requests were kept."));
 }
+
+#[test]
+fn an_invalid_run_shows_no_green_tile() {
+    let page = html(&samples::invalid());
+    let tiles = page.split_once("<section class=\"tiles\"").unwrap().1;
+    let tiles = tiles.split_once("</section>").unwrap().0;
+    assert!(tiles.contains("not to be trusted") && !tiles.contains("is-pass"));
+    assert!(page.contains(summary::DISTRUST));
+    assert!(!html(&samples::pass()).contains(summary::DISTRUST));
+}

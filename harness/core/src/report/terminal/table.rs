@@ -64,6 +64,9 @@ pub(super) fn objectives(canvas: &mut Canvas, report: &Report) {
         canvas.blank();
         return;
     }
+    if report.verdict == Verdict::Invalid {
+        canvas.text(0, tone(Verdict::Invalid), summary::DISTRUST);
+    }
     let layout = layout(report, canvas.width());
     head(canvas, &layout);
     for (signal, objectives) in summary::by_signal(report) {
