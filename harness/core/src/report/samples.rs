@@ -2,7 +2,8 @@
 //!
 //! The figures are made up but hang together: series, distribution, counts and quantiles of a sample
 //! are taken from one simulated list of requests. Used by the tests of this crate and, by path, by
-//! `examples/sample_report.rs`; hence `harness_core::` and not `crate::`.
+//! `examples/sample_report.rs`; hence `harness_core::` and not `crate::`, and hence one long file:
+//! it is data more than code, and a module taken by path cannot bring others along.
 
 use harness_core::observation::Outcome;
 use harness_core::query::Backend;
