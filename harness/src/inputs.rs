@@ -156,7 +156,8 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Inputs, Problems> {
     let text = read_text(path).map_err(|problem| Problems(vec![problem]))?;
     let name = path.display().to_string();
     let parsed = Scenario::parse(&text, &name)?;
-    let (mut scenario, secrets) = parsed.resolve(&|name| std::env::var(name).ok())?;
+    let (mut scenario, secrets) =
+        parsed.resolve(&name, &|variable| std::env::var(variable).ok())?;
     overrides.apply(&mut scenario);
     let base = path.parent().unwrap_or(Path::new(""));
 

@@ -8,18 +8,19 @@ use crate::problem::{Problem, Problems};
 impl Scenario {
     /// Replaces `${NAME}` in every text value by what `env` says and `$$` by `$`; a `$` before
     /// anything else stays. Returns the scenario with the values in place, checked again, and all
-    /// values put in: those are secrets, never to be printed or stored.
+    /// values put in: those are secrets, never to be printed or stored. `file` names the scenario's
+    /// file in problems.
     ///
     /// # Errors
     /// A variable that `env` does not know, `${` without `}`, and everything that
     /// [`Scenario::validate`] refuses once the values are known.
     pub fn resolve(
         &self,
+        file: &str,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<(Self, Vec<String>), Problems> {
-        let file = &self.metadata.name;
         let fail = |key: &str, message: String, hint: Option<String>| Problem {
-            file: file.clone(),
+            file: file.to_owned(),
             at: None,
             key: key.to_owned(),
             message,

@@ -358,7 +358,7 @@ fn variables_are_replaced_and_become_secrets() {
         "TOKEN" => Some("hush".to_owned()),
         _ => None,
     };
-    let (resolved, secrets) = scenario.resolve(&env).unwrap();
+    let (resolved, secrets) = scenario.resolve("full.yaml", &env).unwrap();
     assert_eq!(
         resolved.spec.target.expect_version.as_deref(),
         Some("1.2.3")
@@ -376,7 +376,9 @@ fn variables_are_replaced_and_become_secrets() {
     assert_eq!(resolved.spec.requests, scenario.spec.requests);
     assert_eq!(secrets, ["1.2.3", "hush"]);
 
-    let unset = scenario.resolve(&|_| None).unwrap_err().to_string();
+    let unset = scenario.resolve("full.yaml", &|_| None).unwrap_err();
+    assert!(unset.0.iter().all(|problem| problem.file == "full.yaml"));
+    let unset = unset.to_string();
     assert!(
         unset.contains("spec.target.expectVersion") && unset.contains("`BUILD` is not set"),
         "{unset}"
@@ -390,7 +392,7 @@ fn dollars_escape_and_values_are_checked_again() {
     let nothing = |_: &str| Some("x".to_owned());
     let version = |text: &str| {
         with(text)
-            .resolve(&nothing)
+            .resolve("f", &nothing)
             .map(|r| r.0.spec.target.expect_version.unwrap())
     };
     assert_eq!(version("a$$b").unwrap(), "a$b");
@@ -405,10 +407,11 @@ fn dollars_escape_and_values_are_checked_again() {
     let url = FULL.replace("url: http://127.0.0.1:3010", "url: ${URL}");
     let wrong = Scenario::parse(&url, "f")
         .unwrap()
-        .resolve(&nothing)
+        .resolve("f", &nothing)
         .unwrap_err();
+    let wrong = wrong.to_string();
     assert!(
-        wrong.to_string().contains("`x` is not an http URL"),
+        wrong.starts_with("f: ") && wrong.contains("`x` is not an http URL"),
         "{wrong}"
     );
 }
