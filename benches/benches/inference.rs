@@ -8,17 +8,14 @@
 #![allow(missing_docs)]
 
 use std::hint::black_box;
-use std::path::Path;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use target_service::model::{self, Encoded};
 
 /// The texts that the scenarios send, with the corpus' length curve.
 fn documents() -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/data/documents.jsonl");
-    let text = std::fs::read_to_string(&path)
-        .unwrap_or_else(|e| panic!("reading {}: {e}", path.display()));
-    text.lines()
+    harness_benches::documents()
+        .lines()
         .map(|line| {
             let row: serde_json::Value = serde_json::from_str(line).expect("a row of JSON");
             row["text"].as_str().expect("a text").to_owned()
