@@ -1,6 +1,6 @@
 //! OTLP over gRPC and HTTP, for all three signals.
 //!
-//! Both roads end in [`ingest`]: the store's own account of what it took becomes OTLP's partial
+//! Both roads end in `ingest`: the store's own account of what it took becomes OTLP's partial
 //! success, so a sender learns of refused data in the answer and not only from a log.
 //! Protocol: <https://opentelemetry.io/docs/specs/otlp/>.
 

@@ -1,7 +1,7 @@
 //! TraceQL: syntax, checking and evaluation over a [`TraceStore`](crate::store::traces::TraceStore).
 //!
-//! Read in this order: [`lex`] and [`parse`] make an [`ast`], [`check`] refuses what has no meaning,
-//! [`eval`] answers. Language: <https://grafana.com/docs/tempo/latest/traceql/>; where the
+//! Read in this order: `lex` and `parse` make an `ast`, `check` refuses what has no meaning,
+//! `eval` answers. Language: <https://grafana.com/docs/tempo/latest/traceql/>; where the
 //! documentation is silent, the recorded answers of a real server decide. What is not supported is
 //! refused by name; nothing is ever read as something similar.
 
