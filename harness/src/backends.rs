@@ -32,6 +32,10 @@ pub struct Backends(BTreeMap<Backend, Endpoint>);
 #[must_use]
 pub fn chain(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
+    // The query in the URL is known and long, and would crowd out the cause.
+    if let Some(url) = error.url() {
+        text = text.replace(&format!(" for url ({url})"), "");
+    }
     let mut source = error.source();
     while let Some(cause) = source {
         text.push_str(": ");
@@ -232,4 +236,34 @@ async fn read_bounded(mut response: reqwest::Response) -> Result<String, String>
     }
     Ok(String::from_utf8(body)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_cause_of_a_lost_answer_is_told_without_the_query() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // Bound and dropped: nothing listens there.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let mut backends = Backends::none();
+        let address = BackendAddress {
+            url,
+            tenant: None,
+            bearer: None,
+            ca: None,
+        };
+        backends.add(Backend::Prometheus, &address).unwrap();
+        let query = Query::PromInstant {
+            query: "up{job=\"a service\"}".into(),
+            time: harness_core::units::UnixNanos(1),
+        };
+        let answer = backends.ask(query).await;
+        let error = answer.error.unwrap();
+        assert!(!error.contains("query="), "{error}");
+        assert!(error.to_lowercase().contains("refused"), "{error}");
+    }
 }

@@ -255,6 +255,6 @@ pub async fn put_fault(client: &reqwest::Client, admin: &str, fault: &Fault) -> 
                 .collect();
             Err(format!("{url} answered {status}: {text}"))
         }
-        Err(error) => Err(crate::backends::chain(&error)),
+        Err(error) => Err(format!("{url}: {}", crate::backends::chain(&error))),
     }
 }

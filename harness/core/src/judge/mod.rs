@@ -21,6 +21,8 @@ mod decide;
 mod details;
 mod evaluate;
 mod names;
+#[cfg(test)]
+mod outlived;
 mod reading;
 mod saturation;
 mod spans;

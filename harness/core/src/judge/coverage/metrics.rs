@@ -73,7 +73,8 @@ pub(super) fn survey(record: &RunRecord, survey: &mut Survey) -> SourceCoverage 
         }
     };
     let whole = scrapes_whole(record, &scrapes, &mut gaps);
-    let found = match ask(Ask::Counter).and_then(|all| counted(record, &all, &scrapes)) {
+    let lives = ask(Ask::Started).unwrap_or_default();
+    let found = match ask(Ask::Counter).and_then(|all| counted(record, &all, &scrapes, &lives)) {
         Ok(counted) => {
             scrapes.restarts = counted.resets;
             Some(counted.requests)
@@ -85,9 +86,7 @@ pub(super) fn survey(record: &RunRecord, survey: &mut Survey) -> SourceCoverage 
             None
         }
     };
-    if let Ok(started) = ask(Ask::Started) {
-        scrapes.restarts.extend(restarts(record, &started));
-    }
+    scrapes.restarts.extend(restarts(record, &lives));
     scrapes.restarts.sort_unstable();
     scrapes.restarts.dedup();
     if let Some(at) = scrapes.restarts.first() {
@@ -253,7 +252,12 @@ struct Counted {
 }
 
 /// Requests that the service counted from the start of the load to the last scrape.
-fn counted(record: &RunRecord, all: &[Series], scrapes: &Scrapes) -> Reading<Counted> {
+fn counted(
+    record: &RunRecord,
+    all: &[Series],
+    scrapes: &Scrapes,
+    lives: &[Series],
+) -> Reading<Counted> {
     if all.is_empty() {
         return Err(Missing::Because(format!(
             "no series matches {}",
@@ -278,6 +282,7 @@ fn counted(record: &RunRecord, all: &[Series], scrapes: &Scrapes) -> Reading<Cou
             continue;
         };
         let mut last = match first_in_run.checked_sub(1) {
+            Some(before) if succeeded(record, lives, series, series.points[before], *first) => 0.0,
             Some(before) => series.points[before].1,
             None if born(record, scrapes, series, first.0) => 0.0,
             None => first.1,
@@ -308,12 +313,43 @@ fn born(record: &RunRecord, scrapes: &Scrapes, series: &Series, first: i64) -> b
             .is_some_and(earlier)
 }
 
-/// Processes that started anew while the load ran.
-fn restarts(record: &RunRecord, started: &[Series]) -> Vec<i64> {
+/// Whether the process changed between the last sample before the load and the first within it, and
+/// the new one began before the load: a Prometheus that outlives runs still holds the target of the
+/// run before under the same address, which is neither this run's count nor a restart of its target.
+fn succeeded(
+    record: &RunRecord,
+    lives: &[Series],
+    series: &Series,
+    before: (i64, f64),
+    first: (i64, f64),
+) -> bool {
+    // Samples of one scrape carry one time.
+    let began = |at: i64| {
+        let same = lives.iter().filter(|l| instance(l) == instance(series));
+        same.flat_map(|life| &life.points)
+            .find(|point| point.0 == at)
+            .map(|point| point.1)
+    };
+    match (began(before.0), began(first.0)) {
+        (Some(old), Some(new)) => old != new && began_before_load(record, new),
+        // A service that does not say when it began: the one started for this run began before it.
+        _ => record.facts.target.started && first.1 < before.1,
+    }
+}
+
+/// Whether a `process_start_time_seconds` lies before the load.
+fn began_before_load(record: &RunRecord, seconds: f64) -> bool {
+    seconds * 1e9 < record.facts.started.0 as f64
+}
+
+/// Processes that started anew while the load ran. A new process that began before the load is the one
+/// under test: it is only seen later, at its first scrape.
+fn restarts(record: &RunRecord, lives: &[Series]) -> Vec<i64> {
     let load = UnixNanos(record.facts.started.0);
-    let changes = started.iter().flat_map(|s| s.points.windows(2));
+    let changes = lives.iter().flat_map(|s| s.points.windows(2));
     changes
         .filter(|w| w[1].1 != w[0].1 && ns(w[1].0) >= load.0)
+        .filter(|w| !began_before_load(record, w[1].1))
         .map(|w| w[1].0)
         .collect()
 }
