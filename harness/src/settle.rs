@@ -5,7 +5,7 @@ use std::time::Duration;
 use harness_core::judge::{self, RunRecord};
 use harness_core::objective::Objective;
 use harness_core::observation::Observation;
-use harness_core::query::{Backend, Query};
+use harness_core::query::Query;
 use harness_core::record::{AnswerBook, RunFacts, Settled};
 use harness_core::report::model::Coverage;
 use harness_core::scenario::Scenario;
@@ -15,6 +15,10 @@ use crate::clock::wall_now;
 
 /// Shortest and longest pause between two rounds of questions.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
+
+/// How long counts must stand still before a source that is complete by its limit, but holds less than
+/// was sent, is taken as it is: two export intervals of a usual collector.
+const CALM: Duration = Duration::from_secs(2);
 
 /// What settling works on.
 pub struct Settling<'a> {
@@ -51,53 +55,36 @@ impl Settling<'_> {
         let within = self.scenario.spec.settle.0;
         let since = tokio::time::Instant::now();
         let mut pause = PAUSE.0;
-        let mut traces = Vec::new();
-        let (answers, coverage) = loop {
+        let mut book = AnswerBook::default();
+        let mut found = Vec::new();
+        let mut changed = since;
+        let answers = loop {
             facts.settled.until = wall_now();
-            let mut book = AnswerBook::default();
-            let queries = judge::coverage_queries(&self.record(facts, &book));
-            // Traces found whole in an earlier round need not be asked for again.
-            let (kept, asked): (Vec<Query>, Vec<Query>) = queries.into_iter().partition(|query| {
-                matches!(query, Query::TempoTrace { .. })
-                    && traces
-                        .iter()
-                        .any(|answer: &harness_core::query::Answer| answer.query == *query)
-            });
-            traces
+            // Traces found in an earlier round are kept; everything else is asked as it stands now.
+            book = book
                 .iter()
-                .filter(|answer| kept.contains(&answer.query))
+                .filter(|answer| matches!(answer.query, Query::TempoTrace { .. }))
                 .cloned()
-                .for_each(|a| book.insert(a));
-            let answered = self.backends.ask_all(asked).await;
+                .collect();
+            let queries = judge::coverage_queries(&self.record(facts, &book));
+            let answered = self.backends.ask_all(queries).await;
             answered.into_iter().for_each(|answer| book.insert(answer));
             let coverage = judge::coverage(&self.record(facts, &book));
             progress(&coverage);
-            let complete = coverage.sources.iter().all(|source| source.complete);
+            let now: Vec<Option<u64>> = coverage.sources.iter().map(|s| s.found).collect();
+            if now != found {
+                (found, changed) = (now, tokio::time::Instant::now());
+            }
             let waited = since.elapsed();
             facts.settled = Settled {
                 waited_seconds: waited.as_secs_f64(),
                 within_seconds: within.as_secs_f64(),
-                missing: coverage
-                    .sources
-                    .iter()
-                    .filter(|source| !source.complete)
-                    .map(|source| format!("{}: {}", source.backend, source.reason))
-                    .collect(),
+                missing: missing(&coverage),
                 until: facts.settled.until,
             };
-            if complete || waited >= within || stop.is_cancelled() {
-                break (book, coverage);
-            }
-            let tempo_complete = coverage
-                .sources
-                .iter()
-                .any(|s| s.backend == Backend::Tempo && s.complete);
-            if tempo_complete {
-                traces = book
-                    .iter()
-                    .filter(|a| matches!(a.query, Query::TempoTrace { .. }))
-                    .cloned()
-                    .collect();
+            let settled = has_settled(&coverage, changed.elapsed());
+            if settled || waited >= within || stop.is_cancelled() {
+                break book;
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -105,7 +92,6 @@ impl Settling<'_> {
             }
             pause = (pause * 2).min(PAUSE.1);
         };
-        drop(coverage);
         self.ask(facts, answers).await
     }
 
@@ -130,9 +116,64 @@ impl Settling<'_> {
     }
 }
 
+fn missing(coverage: &Coverage) -> Vec<String> {
+    coverage
+        .sources
+        .iter()
+        .filter(|source| !source.complete)
+        .map(|source| format!("{}: {}", source.backend, source.reason))
+        .collect()
+}
+
+/// Whether there is nothing more to wait for: everything is there; or enough is there for every source
+/// to be complete, and nothing more has come for a while.
+fn has_settled(coverage: &Coverage, unchanged_for: Duration) -> bool {
+    let complete = coverage.sources.iter().all(|source| source.complete);
+    let whole = coverage
+        .sources
+        .iter()
+        .all(|source| source.found.is_some_and(|found| found >= source.expected));
+    complete && (whole || unchanged_for >= CALM)
+}
+
 fn unanswered(mut queries: Vec<Query>, answers: &AnswerBook) -> Vec<Query> {
     queries.sort();
     queries.dedup();
     queries.retain(|query| answers.get(query).is_none());
     queries
+}
+
+#[cfg(test)]
+mod tests {
+    use harness_core::query::Backend;
+    use harness_core::report::model::SourceCoverage;
+
+    use super::*;
+
+    fn coverage(found: Option<u64>, complete: bool) -> Coverage {
+        let source = SourceCoverage {
+            backend: Backend::Tempo,
+            expected: 500,
+            found,
+            limit: 0.99,
+            canary: true,
+            complete,
+            missing_since: None,
+            reason: String::new(),
+        };
+        Coverage {
+            sent: 500,
+            answered: 500,
+            sources: vec![source],
+        }
+    }
+
+    #[test]
+    fn a_source_over_its_limit_but_still_growing_is_waited_for() {
+        assert!(has_settled(&coverage(Some(500), true), Duration::ZERO));
+        assert!(!has_settled(&coverage(Some(497), true), Duration::ZERO));
+        assert!(has_settled(&coverage(Some(497), true), CALM));
+        assert!(!has_settled(&coverage(Some(100), false), CALM * 10));
+        assert!(!has_settled(&coverage(None, true), Duration::ZERO));
+    }
 }

@@ -161,6 +161,18 @@ fn a_healthy_service_passes_on_all_four_kinds_of_evidence_and_is_judged_alike_of
     };
     assert_eq!(but_time(&live), but_time(&again));
 
+    // The report is what its published schema says.
+    let schema = std::fs::read_to_string(
+        harness_tests::root().join("harness/core/schemas/report.schema.json"),
+    )
+    .unwrap();
+    let schema = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
+    let wrong: Vec<String> = schema
+        .iter_errors(&report)
+        .map(|error| error.to_string())
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+
     // A changed byte is noticed.
     let rows = run.dir.join("requests.jsonl");
     let text = std::fs::read_to_string(&rows).unwrap();
@@ -271,7 +283,7 @@ fn wrong_answers_under_the_expected_status_are_errors() {
     let faults = "  faults: [{at: 0s, for: 60s, kind: wrong-answers}]\n";
     let text = scenario(", --allow-faults", STAGES, faults).replace(
         "expect: {status: 200}",
-        r#"expect: {status: 200, json: {"$.result": "{{ answer_tfidf }}"}}"#,
+        r#"expect: {status: 200, json: {"$.result": "{{ answer }}"}}"#,
     );
     let run = run(&text, SLO, &[]);
     let report = assert_ends(&run, 10, "fail");
