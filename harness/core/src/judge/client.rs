@@ -74,12 +74,14 @@ pub(super) fn compared(record: &RunRecord, metric: &ClientMetric) -> u64 {
         .count() as u64
 }
 
-/// Rows a second that end as wanted, of those that ended within the measured window.
+/// Rows a second that end as wanted, of those that ended within the measured window. Of any outcome
+/// means answers, right or wrong: requests that a dead service refused are no traffic it carried.
 pub(super) fn rate(record: &RunRecord, metric: &ClientMetric, wanted: Wanted) -> Option<f64> {
     let (start, end) = record.facts.window()?;
     let length = end.since(start).as_secs_f64();
     let ended = rows(record, metric.request.as_deref())
         .filter(|row| wants(wanted, row.outcome) && row.done <= end)
+        .filter(|row| wanted != Wanted::Any || row.outcome.answered())
         .count();
     (length > 0.0).then(|| ended as f64 / length)
 }

@@ -114,8 +114,10 @@ fn partial(backend: Backend, value: &Value) -> Reading<()> {
         return because(format!("{backend} answered with a part of the data only"));
     }
     if let Some(metrics) = value.get("metrics") {
-        let jobs = |key: &str| metrics.get(key).and_then(number_or_text);
-        if let (Some(done), Some(all)) = (jobs("completedJobs"), jobs("totalJobs"))
+        let jobs = |key: &str| metrics.get(key).map_or(Some(0), number_or_text);
+        // Protobuf's JSON leaves out a zero: no `completedJobs` beside `totalJobs` means none.
+        if let Some(all) = jobs("totalJobs").filter(|all| *all > 0)
+            && let Some(done) = jobs("completedJobs")
             && done < all
         {
             return because(format!(
@@ -188,12 +190,16 @@ fn labels(item: &Value) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// `[unix seconds, "value"]`; both numbers, finite or not.
+/// Latest time that is taken for one, Unix seconds: the year 2200, well within 64-bit nanoseconds.
+const LATEST: f64 = 7_258_118_400.0;
+
+/// `[unix seconds, "value"]`; a time that a run can have, and a number, finite or not.
 fn point(value: &Value) -> Option<(i64, f64)> {
     let [at, value] = value.as_array()?.as_slice() else {
         return None;
     };
-    let at = (at.as_f64()? * 1000.0).round() as i64;
+    let at = at.as_f64().filter(|at| (0.0..=LATEST).contains(at))?;
+    let at = (at * 1000.0).round() as i64;
     Some((at, value.as_str()?.parse().ok()?))
 }
 

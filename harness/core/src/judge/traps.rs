@@ -1,11 +1,14 @@
 //! Traps: one healthy run that passes, and what may be wrong with it. None of these may pass.
 
+use std::time::Duration;
+
 use super::testing::Run;
-use crate::objective;
+use crate::objective::{self, ClientFigure, Indicator, Metric, Wanted};
 use crate::observation::Outcome;
 use crate::query::{Answer, Backend, Query};
-use crate::record::Stop;
+use crate::record::{FaultApplied, Stop};
 use crate::report::model::{Gate, Report, Verdict};
+use crate::scenario::{Dur, Fault, FaultKind};
 use crate::units::Phase;
 
 use Backend::{Loki, Prometheus, Tempo};
@@ -36,6 +39,19 @@ const TWO: &str = r#"{"status":"success","data":{"resultType":"vector","result":
 const WARNED: &str = r#"{"status":"success","warnings":["a store is unreachable"],"data":{"resultType":"vector","result":[{"metric":{},"value":[1,"0"]}]}}"#;
 const PARTS: &str =
     r#"{"series":[{"labels":[],"value":1000}],"metrics":{"completedJobs":1,"totalJobs":2}}"#;
+
+const BEYOND_TIME: &str = r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[-1e300,"1"],[1e300,"1"]]}]}}"#;
+const CENTURIES: &str = r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[0,"1"],[7258118400,"1"]]}]}}"#;
+
+fn fault() -> Fault {
+    Fault {
+        at: Dur(Duration::from_secs(1)),
+        length: Dur(Duration::from_secs(1)),
+        kind: FaultKind::Stall,
+        add: None,
+        share: None,
+    }
+}
 
 /// Spoils the answers to queries that hold this text.
 fn where_asked(run: &mut Run, text: &'static str, spoil: impl Fn(&mut Answer) + 'static) {
@@ -187,6 +203,50 @@ const TRAPS: &[Trap] = &[
         Inconclusive,
         "evidence_missing",
         |r| where_asked(r, "duration <=", body(PARTS)),
+    ),
+    (
+        "metrics over none of the traces yet, whose count protobuf leaves out",
+        Inconclusive,
+        "evidence_missing",
+        |r| {
+            where_asked(r, "duration <=", |a| {
+                a.body = a.body.replace("\"completedJobs\":1,", "");
+            });
+        },
+    ),
+    (
+        "metrics at times that no clock shows",
+        Inconclusive,
+        "telemetry_incomplete",
+        |r| where_asked(r, "up{", body(BEYOND_TIME)),
+    ),
+    (
+        "scrapes two centuries apart",
+        Inconclusive,
+        "evidence_missing",
+        |r| {
+            r.facts.backends.get_mut(&Prometheus).unwrap().embedded = false;
+            where_asked(r, "up{", body(CENTURIES));
+        },
+    ),
+    (
+        "a fault that was never put on",
+        Invalid,
+        "faults_applied",
+        |r| r.scenario.spec.faults.push(fault()),
+    ),
+    (
+        "a fault that the target refused",
+        Invalid,
+        "faults_applied",
+        |r| {
+            r.scenario.spec.faults.push(fault());
+            r.facts.faults.push(FaultApplied {
+                kind: "stall".into(),
+                at: None,
+                error: Some("404".into()),
+            });
+        },
     ),
     (
         "wrong tenant of logs",
@@ -465,6 +525,50 @@ fn no_trap_passes() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn refused_requests_are_no_traffic_whatever_outcome_is_asked_for() {
+    let slo = include_str!("../../../../slo/quickstart.yaml");
+    let mut run = Run::healthy();
+    run.objectives = objective::parse(&[("a.yaml".into(), slo.into())]).unwrap();
+    run.objectives.retain_mut(|o| match &mut o.indicator {
+        Indicator::Threshold {
+            metric: Metric::Client(client),
+            ..
+        } => match &mut client.figure {
+            ClientFigure::Rate { outcome } => {
+                *outcome = Wanted::Any;
+                true
+            }
+            _ => false,
+        },
+        _ => false,
+    });
+    assert_eq!(run.judged().objectives[0].verdict, Verdict::Pass);
+    run.each(|_, row| {
+        row.outcome = Outcome::ConnectionRefused;
+        row.status = None;
+    });
+    let report = run.judged();
+    assert_eq!(
+        report.objectives[0].verdict,
+        Verdict::Fail,
+        "{}",
+        told(&report)
+    );
+}
+
+#[test]
+fn an_applied_fault_is_no_trap() {
+    let mut run = Run::healthy();
+    run.scenario.spec.faults.push(fault());
+    run.facts.faults.push(FaultApplied {
+        kind: "stall".into(),
+        at: Some(crate::units::Nanos(1)),
+        error: None,
+    });
+    assert_eq!(run.judged().verdict, Verdict::Pass);
 }
 
 #[test]

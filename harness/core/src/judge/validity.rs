@@ -23,6 +23,7 @@ pub(super) fn checks(record: &RunRecord, survey: &Survey) -> Vec<ValidityCheck> 
         schedule_complete(record),
         late_sends(record),
     ];
+    checks.extend(faults_applied(record));
     checks.extend(expected_version(record, survey));
     checks.extend(foreign_traffic(record, survey));
     checks.extend(clocks(survey));
@@ -138,6 +139,25 @@ fn remedy_for_lateness(record: &RunRecord) -> String {
             generator.longest_stall.as_secs_f64() * 1000.0
         ),
     }
+}
+
+/// A service that was to be judged under faults was not when one of them never took hold. Not asked of
+/// a run that was stopped: there the faults to come are missing by right, and it is invalid anyway.
+fn faults_applied(record: &RunRecord) -> Option<ValidityCheck> {
+    let wanted = record.scenario.spec.faults.len();
+    if wanted == 0 || record.facts.stop.is_some() {
+        return None;
+    }
+    let applied = |f: &&crate::record::FaultApplied| f.at.is_some() && f.error.is_none();
+    let done = record.facts.faults.iter().filter(applied).count();
+    Some(check(
+        "faults_applied",
+        Some(done == wanted),
+        format!("{done} of {wanted} faults were put on the target"),
+        "all",
+        "see the notes for what the target answered; start it with its fault interface enabled"
+            .into(),
+    ))
 }
 
 fn expected_version(record: &RunRecord, survey: &Survey) -> Option<ValidityCheck> {

@@ -59,13 +59,20 @@ pub(super) fn edges(record: &RunRecord, survey: &Survey) -> Result<Edges, String
         (Some(first), Some(last)) if first < last => Ok(Edges {
             first,
             last,
-            // Half an interval, so that no scrape is stepped over by jitter.
-            step: (scrapes.interval_ms / 2).max(1),
+            step: step(first, last, scrapes.interval_ms),
         }),
         (None, _) => Err("no scrape from the measured phase on".into()),
         (_, None) => Err("no scrape at the end of the measured phase".into()),
         _ => Err("the measured phase holds fewer than two scrapes".into()),
     }
+}
+
+/// Half an interval, so that no scrape is stepped over by jitter; longer where that would be more
+/// points than Prometheus answers (11,000 a series). Restarts are seen in the raw samples all the same.
+fn step(first: i64, last: i64, interval_ms: u64) -> u64 {
+    const POINTS: u64 = 10_000;
+    let span = u64::try_from(last.saturating_sub(first)).unwrap_or(0);
+    (interval_ms / 2).max(span.div_ceil(POINTS)).max(1)
 }
 
 /// When every instance has been scraped at or after `from`: the latest of their first scrapes since.

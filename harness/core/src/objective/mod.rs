@@ -184,7 +184,8 @@ pub enum ClientFigure {
     },
     /// Answers that agreed with the truth, among those that could be compared.
     Accuracy,
-    /// Rows a second that end as `outcome` says, over the measured window.
+    /// Rows a second that end as `outcome` says, over the measured window; with any outcome, answers
+    /// a second, right or wrong.
     Rate {
         /// Which outcomes.
         outcome: Wanted,

@@ -221,22 +221,25 @@ fn scrapes_whole(record: &RunRecord, scrapes: &Scrapes, gaps: &mut Gaps) -> Stri
     for (instance, times) in &scrapes.instances {
         let mut last = start;
         let missed = |from: u64, gaps: &mut Gaps| {
-            let since = since_start(record, from + scrapes.interval_ms * 1_000_000);
+            let since = since_start(
+                record,
+                from.saturating_add(scrapes.interval_ms.saturating_mul(1_000_000)),
+            );
             gaps.add(format!("scrapes of {instance} are missing"));
             gaps.since(since);
         };
         let times = times.iter().map(|ms| ns(*ms));
         let mut gap = false;
-        for at in times.filter(|at| *at + longest >= start) {
+        for at in times.filter(|at| at.saturating_add(longest) >= start) {
             total += 1;
-            if at > last + longest && last < drained && !gap {
+            if at > last.saturating_add(longest) && last < drained && !gap {
                 missed(last, gaps);
                 gap = true;
             }
             last = last.max(at);
         }
         if last < drained && !gap {
-            if until > last + longest {
+            if until > last.saturating_add(longest) {
                 missed(last, gaps);
             } else {
                 gaps.add(format!("no scrape of {instance} after the last answer yet"));
