@@ -363,6 +363,15 @@ fn telemetry(telemetry: &Telemetry, target: &Target, found: &mut Found) {
             found.add(format!("spec.telemetry.{name}.url"), message, hint);
         }
     }
+    for (name, query) in [
+        ("requestCounter", &telemetry.request_counter),
+        ("requestLog", &telemetry.request_log),
+    ] {
+        if let Some(query) = query {
+            let hint = "write the labels out";
+            without_variables(format!("spec.telemetry.{name}"), query, hint, found);
+        }
+    }
     if let Some(otlp) = &telemetry.otlp
         && !waits(otlp)
         && let Some((message, hint)) = url_flaw(otlp, true)
@@ -383,7 +392,36 @@ fn is_token(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
+/// What the judge asks backends with, and looks answers up by, cannot wait for the environment: the
+/// run is judged from its directory, where the environment is not.
+fn without_variables(key: String, text: &str, hint: &str, found: &mut Found) {
+    if waits(text) || text.contains("$$") {
+        found.add(
+            key,
+            "takes neither `${…}` nor `$$`: a run is judged again where the variable is not known",
+            hint,
+        );
+    }
+}
+
 fn check_request(key: &str, request: &Request, found: &mut Found) {
+    without_variables(
+        format!("{key}.name"),
+        &request.name,
+        "write the name out",
+        found,
+    );
+    match &request.route {
+        Some(route) => {
+            without_variables(format!("{key}.route"), route, "write the route out", found);
+        }
+        None => without_variables(
+            format!("{key}.path"),
+            request.path.split('?').next().unwrap_or_default(),
+            "write the path out, or add `route` as the service's telemetry names it",
+            found,
+        ),
+    }
     let method = &request.method;
     if !waits(method)
         && (method.is_empty()

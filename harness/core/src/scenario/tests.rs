@@ -387,6 +387,32 @@ fn variables_are_replaced_and_become_secrets() {
 }
 
 #[test]
+fn what_answers_are_looked_up_by_takes_no_variables() {
+    let refused = |from: &str, to: &str, key: &str| {
+        assert!(FULL.contains(from), "{from}");
+        let found = problems(&FULL.replace(from, to)).join("\n");
+        assert!(
+            found.contains(key) && found.contains("takes neither `${…}`"),
+            "{found}"
+        );
+    };
+    let embedded = "    embedded: {";
+    let counter = "    requestCounter: 'requests_total{namespace=\"${NS}\"}'\n    embedded: {";
+    refused(embedded, counter, "spec.telemetry.requestCounter");
+    let log = "    requestLog: '{namespace=\"${NS}\"}'\n    embedded: {";
+    refused(embedded, log, "spec.telemetry.requestLog");
+    let path = "path: /healthz";
+    refused(path, "path: \"/${STAGE}/healthz\"", "spec.requests[1].path");
+    // Where the telemetry names the route otherwise, or it is not part of the route, it may.
+    for fine in [
+        "path: \"/${STAGE}/healthz\"\n      route: /healthz",
+        "path: \"/healthz?key=${KEY}\"",
+    ] {
+        assert_eq!(problems(&FULL.replace(path, fine)), [""; 0]);
+    }
+}
+
+#[test]
 fn dollars_escape_and_values_are_checked_again() {
     let with = |text: &str| Scenario::parse(&FULL.replace("${BUILD}", text), "f").unwrap();
     let nothing = |_: &str| Some("x".to_owned());
