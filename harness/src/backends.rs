@@ -8,6 +8,7 @@ use futures::StreamExt as _;
 use harness_core::query::{Answer, Backend, Query};
 use harness_core::scenario::BackendAddress;
 use rand::RngExt as _;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::wall_now;
 
@@ -43,6 +44,19 @@ pub fn chain(error: &reqwest::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// A URL without user and password.
+#[must_use]
+pub fn without_credentials(url: &str) -> String {
+    url::Url::parse(url).map_or_else(
+        |_| url.to_owned(),
+        |mut parsed| {
+            let _ = parsed.set_username("");
+            let _ = parsed.set_password(None);
+            parsed.to_string().trim_end_matches('/').to_owned()
+        },
+    )
 }
 
 /// A client for one address. Proxies of the environment are for addresses beyond this machine.
@@ -82,10 +96,8 @@ impl Backends {
     /// When the address is no HTTP URL, a header value cannot be sent, or the CA cannot be read.
     pub fn add(&mut self, backend: Backend, address: &BackendAddress) -> Result<(), String> {
         let url = url::Url::parse(&address.url).map_err(|error| {
-            format!(
-                "the address of {backend} is no URL: {error}: `{}`",
-                address.url
-            )
+            // Not the text itself: what stands there may be a password.
+            format!("the address of {backend} is no URL: {error}")
         })?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!(
@@ -150,7 +162,8 @@ impl Backends {
                     Err(error) => format!("cannot be reached: {}", chain(&error)),
                 };
                 if tokio::time::Instant::now() >= deadline {
-                    return Err(format!("{backend} at {} {what}", endpoint.url));
+                    let url = without_credentials(&endpoint.url);
+                    return Err(format!("{backend} at {url} {what}"));
                 }
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
@@ -158,13 +171,42 @@ impl Backends {
         Ok(())
     }
 
-    /// Asks all, a few at a time. There is one answer to every question, if only that none came.
-    pub async fn ask_all(&self, queries: Vec<Query>) -> Vec<Answer> {
-        futures::stream::iter(queries)
-            .map(|query| self.ask(query))
+    /// Asks all, a few at a time, until `enough` is over. There is one answer to every question, if
+    /// only that none came: a backend that takes questions and never answers must not hold up the
+    /// end of a run.
+    pub async fn ask_all(
+        &self,
+        queries: Vec<Query>,
+        enough: impl Future<Output = ()>,
+    ) -> Vec<Answer> {
+        let over = CancellationToken::new();
+        let asking = futures::stream::iter(queries)
+            .map(|query| self.ask_until(query, &over))
             .buffered(CONCURRENCY)
-            .collect()
-            .await
+            .collect();
+        tokio::pin!(asking, enough);
+        tokio::select! {
+            answers = &mut asking => answers,
+            () = &mut enough => {
+                over.cancel();
+                asking.await
+            }
+        }
+    }
+
+    async fn ask_until(&self, query: Query, over: &CancellationToken) -> Answer {
+        let unanswered = |query| Answer {
+            query,
+            at: wall_now(),
+            status: None,
+            body: String::new(),
+            error: Some("the time for asking was over before an answer came".into()),
+        };
+        tokio::select! {
+            biased;
+            () = over.cancelled() => unanswered(query.clone()),
+            answer = self.ask(query.clone()) => answer,
+        }
     }
 
     async fn ask(&self, query: Query) -> Answer {
@@ -240,7 +282,62 @@ async fn read_bounded(mut response: reqwest::Response) -> Result<String, String>
 
 #[cfg(test)]
 mod tests {
+    use harness_core::units::UnixNanos;
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    fn address(url: String) -> BackendAddress {
+        BackendAddress {
+            url,
+            tenant: None,
+            bearer: None,
+            ca: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_backend_that_never_answers_does_not_hold_up_the_end() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // Connections are taken by the system's backlog; nobody ever answers.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut backends = Backends::none();
+        let url = format!("http://{}", silent.local_addr().unwrap());
+        backends.add(Backend::Prometheus, &address(url)).unwrap();
+        let query = |n| Query::PromInstant {
+            query: format!("q{n}"),
+            time: UnixNanos(1),
+        };
+        let queries: Vec<Query> = (0..100).map(query).collect();
+        let enough = async { drop(silent.accept().await) };
+        let answers = backends.ask_all(queries.clone(), enough).await;
+        let asked: Vec<Query> = answers.iter().map(|a| a.query.clone()).collect();
+        assert_eq!(asked, queries);
+        assert!(
+            answers
+                .iter()
+                .all(|a| a.status.is_none() && a.error.as_ref().unwrap().contains("was over"))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_password_in_an_address_is_not_told() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = closed.local_addr().unwrap();
+        drop(closed);
+        let mut backends = Backends::none();
+        let url = format!("http://user:hush@{at}");
+        backends.add(Backend::Loki, &address(url)).unwrap();
+        let told = backends.ready(Duration::ZERO).await.unwrap_err();
+        assert!(
+            told.contains(&at.to_string()) && !told.contains("hush"),
+            "{told}"
+        );
+        let wrong = address("http://user:hush@[".into());
+        let told = backends.add(Backend::Loki, &wrong).unwrap_err();
+        assert!(!told.contains("hush"), "{told}");
+    }
 
     #[tokio::test]
     async fn the_cause_of_a_lost_answer_is_told_without_the_query() {
@@ -250,16 +347,10 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
         let mut backends = Backends::none();
-        let address = BackendAddress {
-            url,
-            tenant: None,
-            bearer: None,
-            ca: None,
-        };
-        backends.add(Backend::Prometheus, &address).unwrap();
+        backends.add(Backend::Prometheus, &address(url)).unwrap();
         let query = Query::PromInstant {
             query: "up{job=\"a service\"}".into(),
-            time: harness_core::units::UnixNanos(1),
+            time: UnixNanos(1),
         };
         let answer = backends.ask(query).await;
         let error = answer.error.unwrap();

@@ -16,6 +16,7 @@ pub mod output;
 pub mod own;
 pub mod progress;
 pub mod recorder;
+mod redact;
 pub mod run;
 pub mod run_dir;
 pub mod send;

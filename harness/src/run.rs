@@ -28,6 +28,7 @@ use crate::output::{self, Format};
 use crate::own;
 use crate::progress::Progress;
 use crate::recorder::{Recorded, Recorder};
+use crate::redact::{hide, redact};
 use crate::run_dir::{self, RunDir};
 use crate::send::Sender;
 use crate::settle::Settling;
@@ -111,6 +112,8 @@ pub async fn run(options: RunOptions) -> Result<u8, Failure> {
     };
     let mut facts = first_facts(&inputs, &run_id, &stage);
     facts.generator.open_files_limit = open_files;
+    let version = facts.expect_version.as_deref();
+    hide(&mut facts.target.url, version, &inputs.secrets);
     let ended = match prepared {
         Ok(()) => load(&inputs, &mut facts, &mut stage, &dir, &signals, &progress).await,
         Err(stop) => {
@@ -122,10 +125,14 @@ pub async fn run(options: RunOptions) -> Result<u8, Failure> {
         }
     };
     progress.moving("stopping".into());
-    stage.stop(&mut facts).await;
+    tokio::select! {
+        () = stage.stop(&mut facts) => {}
+        // What is dropped is killed.
+        () = signals.second.cancelled() => {}
+    }
     progress.finish();
     let answers = ended?;
-    redact(&mut facts, &inputs.secrets);
+    let answers = redact(&mut facts, answers, &inputs.secrets);
     dir.seal(&facts, &answers).map_err(keep)?;
 
     let finished = run_dir::read(dir.path()).map_err(keep)?;
@@ -188,7 +195,10 @@ fn first_facts(inputs: &Inputs, run_id: &str, stage: &Stage) -> RunFacts {
             cores: own::cores(),
             ..Generator::default()
         },
-        target: stage.target.clone(),
+        target: Target {
+            url: backends::without_credentials(&stage.target.url),
+            ..stage.target.clone()
+        },
         service: service_name(&inputs.scenario),
         expect_version: inputs.scenario.spec.target.expect_version.clone(),
         backends: stage.used.clone(),
@@ -199,37 +209,6 @@ fn first_facts(inputs: &Inputs, run_id: &str, stage: &Stage) -> RunFacts {
         faults: Vec::new(),
         stop: None,
     }
-}
-
-/// Takes values that came from the environment out of everything that is kept but the version,
-/// which is there to be shown.
-fn redact(facts: &mut RunFacts, secrets: &[String]) {
-    let version = facts.expect_version.clone();
-    let hide = |text: &mut String| {
-        for secret in secrets
-            .iter()
-            .filter(|s| !s.is_empty() && Some(*s) != version.as_ref())
-        {
-            *text = text.replace(secret, "[redacted]");
-        }
-    };
-    hide(&mut facts.target.url);
-    facts
-        .backends
-        .values_mut()
-        .for_each(|used| hide(&mut used.url));
-}
-
-/// A URL without user and password.
-fn without_credentials(url: &str) -> String {
-    url::Url::parse(url).map_or_else(
-        |_| url.to_owned(),
-        |mut parsed| {
-            let _ = parsed.set_username("");
-            let _ = parsed.set_password(None);
-            parsed.to_string().trim_end_matches('/').to_owned()
-        },
-    )
 }
 
 impl Stage {
@@ -243,7 +222,8 @@ impl Stage {
         self.start_evidence(scenario).await?;
         progress.moving("starting the target".into());
         self.start_target(scenario, dir).await?;
-        progress.say(&format!("target   {} is ready", self.target.url));
+        let url = backends::without_credentials(&self.target.url);
+        progress.say(&format!("target   {url} is ready"));
         self.start_scraping(scenario)?;
         self.backends
             .ready(BACKENDS_READY)
@@ -287,7 +267,7 @@ impl Stage {
             self.backends
                 .add(backend, &address)
                 .map_err(Stop::BackendUnreachable)?;
-            let url = without_credentials(&address.url);
+            let url = backends::without_credentials(&address.url);
             self.used.insert(
                 backend,
                 BackendUsed {
@@ -450,12 +430,7 @@ async fn load(
     let planner = Planner::new(&scenario, &inputs.datasets, trace_seed)
         .map_err(|wrong| Failure::Config(wrong.to_string()))?;
     let log = dir.requests_log().map_err(keep)?;
-    let requests_runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("requests")
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Internal(format!("no runtime for requests: {error}")))?;
+    let requests_runtime = RequestsRuntime::start()?;
 
     let clock = Clock::starting_in(LEAD);
     facts.started = clock.started();
@@ -481,7 +456,7 @@ async fn load(
         live: Arc::clone(&live),
         spans: exporter.as_ref().map(|(queue, ..)| {
             let maker =
-                trace::SpanMaker::new(&scenario, facts.started, &facts.run_id, &stage.target.url);
+                trace::SpanMaker::new(&scenario, facts.started, &facts.run_id, &facts.target.url);
             (maker, queue.clone())
         }),
         abort: AbortWatch::new(&scenario),
@@ -499,7 +474,9 @@ async fn load(
     };
     let faults = start_faults(&scenario, stage, clock);
     let stalls = Arc::new(AtomicU64::new(0));
-    let stall_watch = requests_runtime.spawn(own::watch_stalls(Arc::clone(&stalls)));
+    let stall_watch = requests_runtime
+        .handle()
+        .spawn(own::watch_stalls(Arc::clone(&stalls)));
 
     let cpu_before = own::cpu_seconds();
     let drive = Drive {
@@ -554,7 +531,7 @@ async fn load(
             fault.abort();
         }
     }
-    requests_runtime.shutdown_background();
+    drop(requests_runtime);
     let aborted = aborted
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -570,15 +547,18 @@ async fn load(
         facts.target.exited = Some(status.to_string());
     }
 
+    let stored = Scenario::parse(&inputs.text, "scenario.yaml")
+        .map_err(|wrong| Failure::Internal(wrong.to_string()))?;
     let settling = Settling {
-        scenario: &scenario,
+        scenario: &stored,
         objectives: &inputs.objectives,
         rows: &rows,
         backends: &stage.backends,
+        signals,
     };
     // After a signal the telemetry is asked once, as it stands.
     let answers = settling
-        .settle(facts, &signals.first, |coverage| {
+        .settle(facts, |coverage| {
             let missing: Vec<String> = coverage
                 .sources
                 .iter()
@@ -588,7 +568,42 @@ async fn load(
             progress.moving(format!("settling: waiting for {}", missing.join(", ")));
         })
         .await;
+    if facts.stop.is_none() && signals.first.is_cancelled() {
+        let why = "a signal ended the wait for telemetry; the load itself was complete";
+        facts.stop = Some(Stop::Interrupted(why.into()));
+    }
     Ok(answers)
+}
+
+/// The runtime that requests run on. A runtime dropped as it is inside another one panics, and would
+/// hide the error that ended the load early; this one goes quietly.
+struct RequestsRuntime(Option<tokio::runtime::Runtime>);
+
+impl RequestsRuntime {
+    fn start() -> Result<Self, Failure> {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("requests")
+            .enable_all()
+            .build()
+            .map(|runtime| Self(Some(runtime)))
+            .map_err(|error| Failure::Internal(format!("no runtime for requests: {error}")))
+    }
+
+    fn handle(&self) -> &tokio::runtime::Handle {
+        match &self.0 {
+            Some(runtime) => runtime.handle(),
+            None => unreachable!("taken only when dropped"),
+        }
+    }
+}
+
+impl Drop for RequestsRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Waits for the requests still out, at most `graceful`, then ends them.
@@ -650,3 +665,6 @@ fn start_faults(
     };
     (0..scenario.spec.faults.len()).map(put).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,9 +12,15 @@ use harness_core::scenario::Scenario;
 
 use crate::backends::Backends;
 use crate::clock::wall_now;
+use crate::signals::Signals;
 
 /// Shortest and longest pause between two rounds of questions.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
+/// How far the last round of coverage questions may reach past the time for settling, and how long
+/// one may take after a signal.
+const LAST_ROUND: Duration = Duration::from_secs(10);
+/// How long the questions of the objectives may take in all; those of the details likewise.
+const QUESTIONS: Duration = Duration::from_secs(60);
 
 /// How long counts must stand still before a source that is complete by its limit, but holds less than
 /// was sent, is taken as it is: two export intervals of a usual collector.
@@ -22,7 +28,8 @@ const CALM: Duration = Duration::from_secs(2);
 
 /// What settling works on.
 pub struct Settling<'a> {
-    /// The scenario.
+    /// The scenario as it is stored, `${NAME}` and all: what is asked now must be what is looked up
+    /// when the run is judged from its directory.
     pub scenario: &'a Scenario,
     /// The objectives.
     pub objectives: &'a [Objective],
@@ -30,6 +37,8 @@ pub struct Settling<'a> {
     pub rows: &'a [Observation],
     /// The backends.
     pub backends: &'a Backends,
+    /// The first ends the wait, the second all asking.
+    pub signals: &'a Signals,
 }
 
 impl Settling<'_> {
@@ -44,15 +53,15 @@ impl Settling<'_> {
     }
 
     /// Asks the coverage questions again and again until every source is complete, the time is
-    /// over, or `stop` says so; then those of the objectives. All answers are in the book returned,
+    /// over, or a signal comes; then those of the objectives. All answers are in the book returned,
     /// those of the last round alone.
     pub async fn settle(
         &self,
         facts: &mut RunFacts,
-        stop: &tokio_util::sync::CancellationToken,
         mut progress: impl FnMut(&Coverage),
     ) -> AnswerBook {
         let within = self.scenario.spec.settle.0;
+        let stop = &self.signals.first;
         let since = tokio::time::Instant::now();
         let mut pause = PAUSE.0;
         let mut book = AnswerBook::default();
@@ -67,7 +76,8 @@ impl Settling<'_> {
                 .cloned()
                 .collect();
             let queries = judge::coverage_queries(&self.record(facts, &book));
-            let answered = self.backends.ask_all(queries).await;
+            let left = within.saturating_sub(since.elapsed()) + LAST_ROUND;
+            let answered = self.backends.ask_all(queries, self.round_over(left)).await;
             answered.into_iter().for_each(|answer| book.insert(answer));
             let coverage = judge::coverage(&self.record(facts, &book));
             progress(&coverage);
@@ -95,12 +105,32 @@ impl Settling<'_> {
         self.ask(facts, answers).await
     }
 
+    /// When a round of coverage questions has taken long enough.
+    async fn round_over(&self, left: Duration) {
+        let signalled = async {
+            self.signals.first.cancelled().await;
+            tokio::time::sleep(LAST_ROUND).await;
+        };
+        tokio::select! {
+            () = tokio::time::sleep(left) => {}
+            () = signalled => {}
+            () = self.signals.second.cancelled() => {}
+        }
+    }
+
+    async fn questions_over(&self) {
+        tokio::select! {
+            () = tokio::time::sleep(QUESTIONS) => {}
+            () = self.signals.second.cancelled() => {}
+        }
+    }
+
     /// The questions of the objectives, and then those of the details that the judgement wants shown.
     async fn ask(&self, facts: &RunFacts, mut answers: AnswerBook) -> AnswerBook {
         let queries = judge::objective_queries(&self.record(facts, &answers));
         let new = unanswered(queries, &answers);
         self.backends
-            .ask_all(new)
+            .ask_all(new, self.questions_over())
             .await
             .into_iter()
             .for_each(|answer| answers.insert(answer));
@@ -108,7 +138,7 @@ impl Settling<'_> {
         let report = judge::judge(&record);
         let new = unanswered(judge::detail_queries(&record, &report), &answers);
         self.backends
-            .ask_all(new)
+            .ask_all(new, self.questions_over())
             .await
             .into_iter()
             .for_each(|answer| answers.insert(answer));

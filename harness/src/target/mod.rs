@@ -69,6 +69,8 @@ impl TargetProcess {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // Ctrl-C goes to the whole foreground group: the target must live on to answer what is out.
+            .process_group(0)
             .kill_on_drop(true);
         orphan::end_with_us(&mut command);
         let mut child = command
@@ -256,5 +258,36 @@ pub async fn put_fault(client: &reqwest::Client, admin: &str, fault: &Fault) -> 
             Err(format!("{url} answered {status}: {text}"))
         }
         Err(error) => Err(format!("{url}: {}", crate::backends::chain(&error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use harness_core::scenario::{Dur, Start};
+
+    use super::*;
+
+    /// A target that announces the process group it is in (the fifth field of proc(5)'s stat).
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_signal_to_our_own_group_does_not_reach_the_target() {
+        let script = "read -r _ _ _ _ group _ < /proc/self/stat; \
+            printf '{\"http\":\"127.0.0.1:1\",\"group\":%s}\\n' \"$group\"; exec sleep 600";
+        let start = Start {
+            command: ["/bin/sh", "-c", script].map(str::to_owned).into(),
+            ready: String::new(),
+            within: Dur(Duration::from_secs(60)),
+            env: BTreeMap::new(),
+        };
+        let logs = tempfile::tempdir().unwrap();
+        let target = TargetProcess::start(&start, &BTreeMap::new(), logs.path())
+            .await
+            .unwrap();
+        let group = target.announced["group"].as_i64().unwrap();
+        let ours = rustix::process::getpgrp().as_raw_nonzero().get();
+        target.stop().await;
+        assert_ne!(group, i64::from(ours));
     }
 }
