@@ -6,6 +6,10 @@
 #![allow(clippy::disallowed_methods)]
 
 #[path = "../src/report/samples.rs"]
+#[allow(
+    unreachable_pub,
+    reason = "the library's test module, where these are shared"
+)]
 mod samples;
 
 use std::path::PathBuf;

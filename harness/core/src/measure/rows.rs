@@ -145,11 +145,11 @@ pub fn series(scenario: &Scenario, facts: &RunFacts, rows: &[Observation]) -> Ve
 
 fn point(second: u64, facts: &RunFacts) -> SecondPoint {
     let start = Nanos(second * SECOND);
-    let first_load = facts.stretches.iter().filter(|stretch| stretch.load == 0);
+    let mut first_load = facts.stretches.iter().filter(|stretch| stretch.load == 0);
     let phase = first_load
         .clone()
         .find(|stretch| start < stretch.end)
-        .or(first_load.last());
+        .or_else(|| first_load.next_back());
     SecondPoint {
         second: u32::try_from(second).unwrap_or(u32::MAX),
         phase: phase.map_or(Phase::Measure, |stretch| stretch.phase),

@@ -120,7 +120,8 @@ enum Kind {
     Text,
     Bool,
     Status,
-    SpanKind,
+    /// Of a span: server, client and so on.
+    Role,
 }
 
 fn attribute(of: &Attribute) -> Checked {
@@ -196,7 +197,7 @@ fn literal(value: &Static) -> Kind {
         Static::Int(_) | Static::Float(_) | Static::Duration(_) => Kind::Number,
         Static::Bool(_) => Kind::Bool,
         Static::Status(_) => Kind::Status,
-        Static::Kind(_) => Kind::SpanKind,
+        Static::Kind(_) => Kind::Role,
     }
 }
 
@@ -213,7 +214,7 @@ fn known(attribute: &Attribute) -> Kind {
         | Intrinsic::NestedSetRight
         | Intrinsic::NestedSetParent => Kind::Number,
         Intrinsic::Status => Kind::Status,
-        Intrinsic::Kind => Kind::SpanKind,
+        Intrinsic::Kind => Kind::Role,
         Intrinsic::Parent => Kind::Nil,
         _ => Kind::Text,
     }

@@ -45,7 +45,7 @@ async fn a_trace_is_shown_with_base64_ids_and_text_integers() {
                        { "key": "whole", "value": { "doubleValue": 2 } }],
         "status": { "code": "STATUS_CODE_OK" },
     });
-    let whole = json(&"/api/v2/traces/ab".to_owned()).await;
+    let whole = json("/api/v2/traces/ab").await;
     assert_eq!(
         whole["trace"]["resourceSpans"][0]["scopeSpans"][0]["spans"][0],
         span
