@@ -35,6 +35,7 @@ spec:
   target: {{{target}}}
   telemetry: {{{telemetry}}}
   settle: 2s
+  validity: {{lateSends: {{over: 5s, share: 50%}}}}
   requests:
     - {{name: classify, method: POST, path: /predict, body: {{text: the engine needs oil}}, expect: {{status: 200}}}}
   loads:
