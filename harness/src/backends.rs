@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -16,6 +17,12 @@ use crate::clock::wall_now;
 pub const MAX_BODY: usize = 64 << 20;
 /// Tries of one question, for answers that say "later" and connections that fail.
 const TRIES: u32 = 3;
+/// Questions of one round that a backend may leave unanswered before the rest are not asked.
+const GIVE_UP: usize = 3;
+/// Why a question has no answer when asking was ended.
+const OVER: &str = "the time for asking was over before an answer came";
+/// How long one question of a round may take.
+const ROUND_PATIENCE: Duration = Duration::from_secs(10);
 /// Questions under way at once.
 const CONCURRENCY: usize = 16;
 
@@ -195,30 +202,67 @@ impl Backends {
     }
 
     async fn ask_until(&self, query: Query, over: &CancellationToken) -> Answer {
-        let unanswered = |query| Answer {
-            query,
-            at: wall_now(),
-            status: None,
-            body: String::new(),
-            error: Some("the time for asking was over before an answer came".into()),
-        };
         tokio::select! {
             biased;
-            () = over.cancelled() => unanswered(query.clone()),
+            () = over.cancelled() => unanswered(query.clone(), OVER.into()),
             answer = self.ask(query.clone()) => answer,
+        }
+    }
+
+    /// One round of questions that are asked again in the next: each is asked once, for a short while,
+    /// and a backend that is gone is soon left alone, since hundreds of questions to a dead one would
+    /// keep the others from being asked again in time. There is one answer to every question here too.
+    pub async fn ask_round(
+        &self,
+        queries: Vec<Query>,
+        enough: impl Future<Output = ()>,
+    ) -> Vec<Answer> {
+        let over = CancellationToken::new();
+        let lost: BTreeMap<Backend, AtomicUsize> = self
+            .kinds()
+            .map(|kind| (kind, AtomicUsize::new(0)))
+            .collect();
+        let ask = async |query: Query| {
+            let kind = query.backend();
+            let Some((endpoint, lost)) = self.0.get(&kind).zip(lost.get(&kind)) else {
+                let why = format!("no address for {kind} is configured");
+                return unanswered(query, why);
+            };
+            if lost.load(Ordering::Relaxed) >= GIVE_UP {
+                let why = format!("not asked: {kind} gave no answer to {GIVE_UP} questions before");
+                return unanswered(query, why);
+            }
+            let answer = tokio::select! {
+                biased;
+                () = over.cancelled() => unanswered(query.clone(), OVER.into()),
+                answer = endpoint.ask_once(&query) => answer,
+                () = tokio::time::sleep(ROUND_PATIENCE) => {
+                    unanswered(query.clone(), format!("no whole answer within {ROUND_PATIENCE:?}"))
+                }
+            };
+            if answer.error.is_some() {
+                lost.fetch_add(1, Ordering::Relaxed);
+            }
+            answer
+        };
+        let asking = futures::stream::iter(queries)
+            .map(ask)
+            .buffered(CONCURRENCY)
+            .collect();
+        tokio::pin!(asking, enough);
+        tokio::select! {
+            answers = &mut asking => answers,
+            () = &mut enough => {
+                over.cancel();
+                asking.await
+            }
         }
     }
 
     async fn ask(&self, query: Query) -> Answer {
         let Some(endpoint) = self.0.get(&query.backend()) else {
-            let error = Some(format!("no address for {} is configured", query.backend()));
-            return Answer {
-                query,
-                at: wall_now(),
-                status: None,
-                body: String::new(),
-                error,
-            };
+            let why = format!("no address for {} is configured", query.backend());
+            return unanswered(query, why);
         };
         let mut answer = endpoint.ask_once(&query).await;
         for attempt in 1..TRIES {
@@ -265,6 +309,17 @@ impl Endpoint {
         }
         answer.at = wall_now();
         answer
+    }
+}
+
+/// The answer to a question that got none.
+fn unanswered(query: Query, why: String) -> Answer {
+    Answer {
+        query,
+        at: wall_now(),
+        status: None,
+        body: String::new(),
+        error: Some(why),
     }
 }
 
@@ -337,6 +392,43 @@ mod tests {
         let wrong = address("http://user:hush@[".into());
         let told = backends.add(Backend::Loki, &wrong).unwrap_err();
         assert!(!told.contains("hush"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn a_silent_backend_is_not_asked_all_questions_of_a_round() {
+        // Counts connections and ends each without an answer.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut backends = Backends::none();
+        backends.add(Backend::Tempo, &address(url)).unwrap();
+        let connections = std::sync::Arc::new(AtomicUsize::new(0));
+        let counted = connections.clone();
+        let server = tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                drop(connection);
+            }
+        });
+        let queries: Vec<Query> = (0..400)
+            .map(|n: u128| Query::TempoTrace {
+                trace: harness_core::units::TraceId(n.to_be_bytes()),
+            })
+            .collect();
+        let answers = backends
+            .ask_round(queries.clone(), std::future::pending())
+            .await;
+        server.abort();
+        assert!(
+            answers.iter().map(|answer| &answer.query).eq(&queries),
+            "one answer to each, in order"
+        );
+        assert!(answers.iter().all(|answer| answer.error.is_some()));
+        let asked = connections.load(Ordering::Relaxed);
+        // Those under way when the backend was given up, and the client's own second try of each.
+        assert!(asked <= 4 * CONCURRENCY, "{asked} connections");
+        let last = answers.last().unwrap().error.as_deref().unwrap();
+        assert!(last.contains("not asked"), "{last}");
     }
 
     #[tokio::test]

@@ -77,7 +77,10 @@ impl Settling<'_> {
                 .collect();
             let queries = judge::coverage_queries(&self.record(facts, &book));
             let left = within.saturating_sub(since.elapsed()) + LAST_ROUND;
-            let answered = self.backends.ask_all(queries, self.round_over(left)).await;
+            let answered = self
+                .backends
+                .ask_round(queries, self.round_over(left))
+                .await;
             answered.into_iter().for_each(|answer| book.insert(answer));
             let coverage = judge::coverage(&self.record(facts, &book));
             progress(&coverage);

@@ -36,7 +36,7 @@ pub(super) enum Said {
     Share {
         good: u64,
         total: u64,
-        /// Events that may have been lost in a restart; a pass must hold with all of them bad.
+        /// Events that may have been lost in a restart, or that the evidence lacks; a pass must hold with all of them bad.
         unseen: u64,
         /// How they were counted, a clause for the reason.
         how: String,
@@ -186,7 +186,15 @@ pub(super) fn said(record: &RunRecord, survey: &Survey, objective: &Objective) -
             let part = or_empty(one(record.answers, &sides[0])).map_err(explain(objective))?;
             let part = whole(part)?;
             let total = count(record.answers, &sides[1]).map_err(of_total)?;
-            share(objective, part, total, 0, format!("counted over {window}"))
+            let unseen = not_shown(survey, objective);
+            let mut how = format!("counted over {window}");
+            if unseen > 0 {
+                how.push_str(&format!(
+                    "; {} requests that the evidence lacks are taken as bad for a pass",
+                    grouped(unseen)
+                ));
+            }
+            share(objective, part, total, unseen, how)
         }
         Plan::Edges(edges, sides) => {
             edges_said(record, survey, objective, edges, &sides, &or_empty)
@@ -212,6 +220,16 @@ fn of_total(missing: Missing) -> Missing {
         Missing::Empty => Missing::Because("the total is empty: no event was counted".into()),
         Missing::Because(why) => Missing::Because(format!("the total is unknown: {why}")),
     }
+}
+
+/// Requests of the run that the objective's backend does not count, though it holds enough of them to be
+/// judged by. What comes last or not at all is likely the slowest, so that a share of what is there
+/// flatters.
+fn not_shown(survey: &Survey, objective: &Objective) -> u64 {
+    backend(objective.source())
+        .and_then(|backend| survey.lacking.get(&backend))
+        .copied()
+        .unwrap_or(0)
 }
 
 /// Good and total from the part that was counted, whichever that is.

@@ -20,6 +20,8 @@ mod coverage;
 mod decide;
 mod details;
 mod evaluate;
+#[cfg(test)]
+mod lacking;
 mod names;
 #[cfg(test)]
 mod outlived;

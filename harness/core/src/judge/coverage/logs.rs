@@ -73,6 +73,9 @@ pub(super) fn survey(record: &RunRecord, survey: &mut Survey) -> SourceCoverage 
     };
     if let Some(found) = found {
         survey.counted.insert(Backend::Loki, found);
+        survey
+            .lacking
+            .insert(Backend::Loki, answered.saturating_sub(found));
         if found < floor(limit, answered) {
             gaps.add(format!(
                 "the request log holds {} lines of {} answered requests",

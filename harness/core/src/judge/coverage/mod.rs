@@ -23,6 +23,8 @@ pub(super) struct Survey {
     pub(super) scrapes: Option<Scrapes>,
     /// Requests of the run that the service counted itself, by where it did.
     pub(super) counted: BTreeMap<Backend, u64>,
+    /// Requests that a log or trace backend should count and does not, by backend.
+    pub(super) lacking: BTreeMap<Backend, u64>,
     /// Median of the service's clock minus ours, seconds, from traces; limits of its error are the
     /// request's own times.
     pub(super) clock_offset: Option<f64>,
@@ -94,6 +96,7 @@ pub(super) fn survey(record: &RunRecord) -> Survey {
         versions: BTreeSet::new(),
         scrapes: None,
         counted: BTreeMap::new(),
+        lacking: BTreeMap::new(),
         clock_offset: None,
         notes: Vec::new(),
     };

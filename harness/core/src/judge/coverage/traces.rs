@@ -121,7 +121,13 @@ pub(super) fn survey(record: &RunRecord, survey: &mut Survey) -> SourceCoverage 
     }
     if metrics_needed(record) && !rows.is_empty() {
         let all = recorded(record).len() as u64;
-        match count(record.answers, &count_query(record)) {
+        let seen = count(record.answers, &count_query(record));
+        if let Ok(n) = &seen {
+            survey
+                .lacking
+                .insert(Backend::Tempo, all.saturating_sub(*n));
+        }
+        match seen {
             Ok(n) if n >= floor(limit, all) => {}
             Ok(n) => gaps.add(format!(
                 "metrics over traces see {} of {} requests",
