@@ -176,6 +176,7 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Inputs, Problems> {
             hint: Some("name OpenSLO files here, or give them with --slo".into()),
         });
     }
+    problems.extend(unexported_traces(&scenario, &name));
     let (slos, objectives) = read_slos(&paths).unwrap_or_else(|wrong| {
         problems.extend(wrong.0);
         Default::default()
@@ -215,4 +216,22 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Inputs, Problems> {
     } else {
         Err(Problems(problems))
     }
+}
+
+/// A started target has to be told where its traces go when Tempo is a real one; otherwise every run
+/// would end as inconclusive, with nothing to see why.
+fn unexported_traces(scenario: &Scenario, file: &str) -> Option<Problem> {
+    let telemetry = &scenario.spec.telemetry;
+    scenario.spec.target.start.as_ref()?;
+    let told = telemetry.otlp.is_some() || crate::stage::exports_by_itself(scenario);
+    (telemetry.tempo.is_some() && !told).then(|| Problem {
+        file: file.to_owned(),
+        at: None,
+        key: "spec.telemetry.otlp".into(),
+        message: "Tempo is a real one, and the started target is not told where to send its traces"
+            .into(),
+        hint: Some(
+            "name an OTLP/gRPC endpoint here or with --otlp, e.g. http://127.0.0.1:4317".into(),
+        ),
+    })
 }

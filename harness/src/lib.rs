@@ -23,5 +23,6 @@ pub mod send;
 pub mod settle;
 pub mod signals;
 pub mod stack;
+pub mod stage;
 pub mod target;
 pub mod trace;

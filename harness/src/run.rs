@@ -1,28 +1,25 @@
 //! One run from the scenario to the verdict.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use harness_core::measure::{AbortWatch, Measurements};
-use harness_core::query::Backend;
 use harness_core::record::{
-    AnswerBook, BackendUsed, FaultApplied, Generator, RUN_SCHEMA, RunFacts, Settled, Stop, Target,
+    AnswerBook, FaultApplied, Generator, RUN_SCHEMA, RunFacts, Settled, Stop, Target,
 };
 use harness_core::request::Planner;
-use harness_core::scenario::{BackendAddress, Scenario};
+use harness_core::scenario::Scenario;
 use harness_core::schedule;
 use harness_core::units::{Nanos, Seed};
 use rand::RngExt as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::backends::{self, Backends};
+use crate::backends;
 use crate::clock::{Clock, wall_now};
 use crate::drive::{Drive, Gauges, Tell};
-use crate::embedded::Embedded;
 use crate::inputs::{self, Inputs, Overrides};
 use crate::output::{self, Format};
 use crate::own;
@@ -33,15 +30,12 @@ use crate::run_dir::{self, RunDir};
 use crate::send::Sender;
 use crate::settle::Settling;
 use crate::signals::Signals;
+use crate::stage::{Stage, service_name};
 use crate::target::{self, TargetProcess};
 use crate::trace;
 
 /// Between the decision to start and the first instant of the schedule.
 const LEAD: Duration = Duration::from_millis(200);
-/// How long a backend may take to say that it is ready.
-const BACKENDS_READY: Duration = Duration::from_secs(15);
-/// How long a target may take that does not say.
-const DEFAULT_READY: Duration = Duration::from_secs(60);
 
 /// What `harness run` was asked.
 #[derive(Debug, Clone)]
@@ -67,18 +61,6 @@ pub enum Failure {
     Internal(String),
 }
 
-/// Everything that is up while the load goes on.
-struct Stage {
-    embedded: Option<Embedded>,
-    process: Option<TargetProcess>,
-    backends: Backends,
-    used: BTreeMap<Backend, BackendUsed>,
-    target: Target,
-    /// Where client spans go.
-    otlp: Option<String>,
-    http: reqwest::Client,
-}
-
 /// Carries out a run and gives the exit code of its verdict.
 ///
 /// # Errors
@@ -97,15 +79,7 @@ pub async fn run(options: RunOptions) -> Result<u8, Failure> {
     let open_files = own::raise_open_files();
     let signals = Signals::listen().map_err(Failure::Internal)?;
 
-    let mut stage = Stage {
-        embedded: None,
-        process: None,
-        backends: Backends::none(),
-        used: BTreeMap::new(),
-        target: Target::default(),
-        otlp: None,
-        http: backends::client("http://127.0.0.1", None).map_err(Failure::Internal)?,
-    };
+    let mut stage = Stage::new().map_err(Failure::Internal)?;
     let prepared = tokio::select! {
         prepared = stage.prepare(&inputs.scenario, dir.path(), &progress) => prepared,
         () = signals.first.cancelled() => Err(Stop::Interrupted("a signal, before the load began".into())),
@@ -161,25 +135,6 @@ fn run_id(name: &str) -> String {
     format!("{name}-{time}-{:04x}", rand::rng().random::<u16>())
 }
 
-fn service_name(scenario: &Scenario) -> String {
-    let telemetry = &scenario.spec.telemetry;
-    let job = telemetry
-        .embedded
-        .as_ref()
-        .and_then(|embedded| embedded.scrape.first())
-        .map(|job| job.job.clone());
-    let program = scenario.spec.target.start.as_ref().and_then(|start| {
-        let name = Path::new(start.command.first()?).file_name()?;
-        Some(name.to_string_lossy().into_owned())
-    });
-    telemetry
-        .service
-        .clone()
-        .or(job)
-        .or(program)
-        .unwrap_or_else(|| "target".into())
-}
-
 fn first_facts(inputs: &Inputs, run_id: &str, stage: &Stage) -> RunFacts {
     RunFacts {
         schema: RUN_SCHEMA.into(),
@@ -208,211 +163,6 @@ fn first_facts(inputs: &Inputs, run_id: &str, stage: &Stage) -> RunFacts {
         },
         faults: Vec::new(),
         stop: None,
-    }
-}
-
-impl Stage {
-    /// Brings everything up that the load needs.
-    async fn prepare(
-        &mut self,
-        scenario: &Scenario,
-        dir: &Path,
-        progress: &Progress,
-    ) -> Result<(), Stop> {
-        self.start_evidence(scenario).await?;
-        progress.moving("starting the target".into());
-        self.start_target(scenario, dir).await?;
-        let url = backends::without_credentials(&self.target.url);
-        progress.say(&format!("target   {url} is ready"));
-        self.start_scraping(scenario)?;
-        self.backends
-            .ready(BACKENDS_READY)
-            .await
-            .map_err(Stop::BackendUnreachable)?;
-        for (backend, used) in &self.used {
-            let kind = if used.embedded { " (embedded)" } else { "" };
-            progress.say(&format!("evidence {backend} at {}{kind}", used.url));
-        }
-        Ok(())
-    }
-
-    async fn start_evidence(&mut self, scenario: &Scenario) -> Result<(), Stop> {
-        let telemetry = &scenario.spec.telemetry;
-        let real = BTreeMap::from([
-            (Backend::Prometheus, &telemetry.prometheus),
-            (Backend::Loki, &telemetry.loki),
-            (Backend::Tempo, &telemetry.tempo),
-        ]);
-        if telemetry.embedded.is_some() && real.values().any(|address| address.is_none()) {
-            self.embedded = Some(Embedded::start().await.map_err(Stop::BackendUnreachable)?);
-        }
-        for (backend, address) in real {
-            let embedded_url = self
-                .embedded
-                .as_ref()
-                .map(|embedded| embedded.urls[&backend].clone());
-            let (address, embedded) = match (address, embedded_url) {
-                (Some(address), _) => (address.clone(), false),
-                (None, Some(url)) => (
-                    BackendAddress {
-                        url,
-                        tenant: None,
-                        bearer: None,
-                        ca: None,
-                    },
-                    true,
-                ),
-                (None, None) => continue,
-            };
-            self.backends
-                .add(backend, &address)
-                .map_err(Stop::BackendUnreachable)?;
-            let url = backends::without_credentials(&address.url);
-            self.used.insert(
-                backend,
-                BackendUsed {
-                    url,
-                    embedded,
-                    refused: 0,
-                },
-            );
-        }
-        let own = self
-            .embedded
-            .as_ref()
-            .filter(|_| self.is_embedded(Backend::Tempo));
-        self.otlp = own
-            .map(|embedded| embedded.otlp.clone())
-            .or_else(|| telemetry.otlp.clone());
-        Ok(())
-    }
-
-    fn is_embedded(&self, backend: Backend) -> bool {
-        self.used.get(&backend).is_some_and(|used| used.embedded)
-    }
-
-    /// Standard OpenTelemetry environment of a started target. Logs take one road only: OTLP into the
-    /// embedded Loki, else stdout, where a collector reads them; both would count every line twice.
-    fn target_env(&self, scenario: &Scenario) -> BTreeMap<String, String> {
-        let mut env = BTreeMap::from([
-            ("OTEL_SERVICE_NAME", service_name(scenario)),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc".into()),
-            // Evidence is wanted soon after the request, and none of it lost to a short queue.
-            ("OTEL_BSP_SCHEDULE_DELAY", "500".into()),
-            ("OTEL_BSP_MAX_QUEUE_SIZE", "32768".into()),
-            ("OTEL_BLRP_SCHEDULE_DELAY", "500".into()),
-            ("OTEL_BLRP_MAX_QUEUE_SIZE", "32768".into()),
-        ]);
-        match &self.otlp {
-            Some(otlp) => drop(env.insert("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", otlp.clone())),
-            None => drop(env.insert("OTEL_TRACES_EXPORTER", "none".into())),
-        }
-        match self
-            .embedded
-            .as_ref()
-            .filter(|_| self.is_embedded(Backend::Loki))
-        {
-            Some(embedded) => {
-                drop(env.insert("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", embedded.otlp.clone()))
-            }
-            None => drop(env.insert("OTEL_LOGS_EXPORTER", "console".into())),
-        }
-        env.into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect()
-    }
-
-    async fn start_target(&mut self, scenario: &Scenario, dir: &Path) -> Result<(), Stop> {
-        let spec = &scenario.spec.target;
-        let mut ready = None;
-        if let Some(start) = &spec.start {
-            let started = TargetProcess::start(start, &self.target_env(scenario), dir).await;
-            let process = started.map_err(Stop::TargetUnreachable)?;
-            self.target = Target {
-                url: spec.url.clone().unwrap_or_else(|| process.url.clone()),
-                started: true,
-                announced: Some(process.announced.clone()),
-                exited: None,
-            };
-            ready = Some((start.ready.clone(), start.within.0));
-            self.process = Some(process);
-        } else {
-            self.target.url = spec.url.clone().unwrap_or_default();
-        }
-        let (path, within) = ready.unwrap_or_else(|| (String::new(), DEFAULT_READY));
-        if path.is_empty() {
-            return reachable(&self.target.url)
-                .await
-                .map_err(Stop::TargetUnreachable);
-        }
-        let url = format!("{}{path}", self.target.url.trim_end_matches('/'));
-        target::wait_ready(&self.http, &url, within, self.process.as_mut())
-            .await
-            .map_err(Stop::TargetUnreachable)
-    }
-
-    fn start_scraping(&mut self, scenario: &Scenario) -> Result<(), Stop> {
-        if !self.is_embedded(Backend::Prometheus) {
-            return Ok(());
-        }
-        let own = self
-            .process
-            .as_ref()
-            .and_then(|process| process.metrics.clone());
-        let jobs = scenario
-            .spec
-            .telemetry
-            .embedded
-            .iter()
-            .flat_map(|embedded| &embedded.scrape);
-        for job in jobs {
-            let url = job
-                .url
-                .clone()
-                .or_else(|| own.as_ref().map(|own| format!("{own}/metrics")));
-            let url = url.ok_or_else(|| {
-                let why = "has no url, and no started target reports a metrics address";
-                Stop::BackendUnreachable(format!("scrape job {} {why}", job.job))
-            })?;
-            if let Some(embedded) = &mut self.embedded {
-                embedded
-                    .scrape(&job.job, &url, job.every.0)
-                    .map_err(Stop::BackendUnreachable)?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn stop(mut self, facts: &mut RunFacts) {
-        if let Some(mut process) = self.process.take() {
-            if let Some(status) = process.ended() {
-                facts.target.exited = Some(status.to_string());
-            }
-            process.stop().await;
-        }
-        if let Some(embedded) = self.embedded.take() {
-            for (backend, used) in facts.backends.iter_mut().filter(|(_, used)| used.embedded) {
-                used.refused = embedded.refused(*backend);
-            }
-            embedded.stop().await;
-        }
-    }
-}
-
-/// Whether anything listens at a URL, where no readiness path is known.
-async fn reachable(url: &str) -> Result<(), String> {
-    let parsed = url::Url::parse(url).map_err(|error| format!("`{url}` is no URL: {error}"))?;
-    let host = parsed
-        .host_str()
-        .ok_or_else(|| format!("`{url}` has no host"))?
-        .trim_matches(['[', ']'])
-        .to_owned();
-    let port = parsed.port_or_known_default().unwrap_or(80);
-    let connect = tokio::net::TcpStream::connect((host.as_str(), port));
-    match tokio::time::timeout(Duration::from_secs(5), connect).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(format!("{url}: {error}")),
-        Err(_) => Err(format!("{url}: no connection within 5 s")),
     }
 }
 

@@ -42,11 +42,12 @@ pub struct SpanMaker {
     names: Vec<(String, String, String)>,
     started: UnixNanos,
     run_id: String,
-    target: String,
+    /// Host of the target, without port.
+    host: String,
 }
 
 impl SpanMaker {
-    /// For one run.
+    /// For one run against `target`, a base URL.
     #[must_use]
     pub fn new(scenario: &Scenario, started: UnixNanos, run_id: &str, target: &str) -> Self {
         let names = scenario
@@ -65,7 +66,10 @@ impl SpanMaker {
             names,
             started,
             run_id: run_id.into(),
-            target: target.into(),
+            host: url::Url::parse(target)
+                .ok()
+                .and_then(|url| url.host_str().map(str::to_owned))
+                .unwrap_or_default(),
         }
     }
 
@@ -76,7 +80,7 @@ impl SpanMaker {
         let (name, method, path) = self.names.get(usize::from(seen.request))?;
         let mut attributes = vec![
             text("http.request.method", method),
-            text("server.address", &self.target),
+            text("server.address", &self.host),
             text("url.path", path),
             text("harness.run.id", &self.run_id),
             text("harness.request.name", name),

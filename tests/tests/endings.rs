@@ -275,3 +275,15 @@ fn an_ended_harness_leaves_no_target_behind() {
         std::thread::sleep(Duration::from_millis(50));
     }
 }
+
+#[test]
+fn a_real_tempo_without_a_road_for_traces_is_a_usage_error() {
+    let run = run(
+        &scenario(STARTED, EMBEDDED),
+        SLO,
+        &["--tempo", "http://127.0.0.1:1"],
+    );
+    assert_eq!(run.code, 2, "{}", run.story());
+    assert!(run.stderr.contains("--otlp"), "{}", run.stderr);
+    assert!(!run.dir.exists());
+}

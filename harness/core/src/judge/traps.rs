@@ -1,4 +1,6 @@
 //! Traps: one healthy run that passes, and what may be wrong with it. None of these may pass.
+//!
+//! One long table on purpose: a trap is an entry, and what is missing is seen by reading down.
 
 use std::time::Duration;
 
@@ -376,6 +378,12 @@ const TRAPS: &[Trap] = &[
             a.body = a.body.replace("\"17953519", "\"17953819")
         });
     }),
+    (
+        "the target died after it was measured",
+        Inconclusive,
+        "target_exited",
+        |r| r.facts.target.exited = Some("signal: 11 (SIGSEGV)".into()),
+    ),
     ("interrupted", Invalid, "interrupted", |r| {
         r.facts.stop = Some(Stop::Interrupted("SIGINT".into()))
     }),

@@ -22,7 +22,7 @@ pub(super) fn answer(
 ) -> Answer {
     let invalid = invalid(record, validity);
     let failed = missed(results);
-    let open = open(survey, validity, results);
+    let open = open(record, survey, validity, results);
     let (verdict, exit_code, code) = if let Some((code, exit, _)) = invalid.first() {
         (Verdict::Invalid, *exit, Some(code.clone()))
     } else if !failed.is_empty() {
@@ -34,9 +34,6 @@ pub(super) fn answer(
     };
     let mut reasons: Vec<String> = invalid.into_iter().map(|(_, _, why)| why).collect();
     reasons.extend(failed);
-    if let Some(exited) = &record.facts.target.exited {
-        reasons.push(format!("the target ended before it was asked to: {exited}"));
-    }
     reasons.extend(open.into_iter().map(|(_, why)| why));
     if verdict == Verdict::Pass {
         let required = results.iter().filter(|r| r.gate == Gate::Required).count();
@@ -100,6 +97,7 @@ fn missed(results: &[ObjectiveResult]) -> Vec<String> {
 
 /// Everything that forbids a pass: code and sentence, the most basic first.
 fn open(
+    record: &RunRecord,
     survey: &Survey,
     validity: &[ValidityCheck],
     results: &[ObjectiveResult],
@@ -111,6 +109,10 @@ fn open(
             source.backend, source.reason
         );
         found.push(("telemetry_incomplete", why));
+    }
+    if let Some(exited) = &record.facts.target.exited {
+        let why = format!("the target ended before it was asked to: {exited}");
+        found.push(("target_exited", why));
     }
     for check in validity.iter().filter(|c| c.ok.is_none()) {
         let remedy = check.remedy.as_deref().unwrap_or_default();

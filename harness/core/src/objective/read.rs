@@ -1,4 +1,7 @@
 //! From OpenSLO text to objectives, collecting everything that is wrong on the way.
+//!
+//! One file because it is one walk over one document: every step adds to the same list of problems and
+//! needs the same positions, and the order of the functions is the order of the document's keys.
 
 use std::collections::BTreeMap;
 

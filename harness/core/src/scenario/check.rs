@@ -1,4 +1,6 @@
 //! Everything that makes a scenario impossible, found before the first request.
+//!
+//! One file because it is one list: a rule per function, in the order of the scenario's keys.
 
 use std::collections::BTreeSet;
 

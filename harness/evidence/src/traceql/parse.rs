@@ -1,4 +1,5 @@
-//! Tokens into a query, by recursive descent.
+//! Tokens into a query, by recursive descent. One file because the rules call one another in a circle:
+//! the grammar is read top to bottom.
 
 use super::TraceQlError;
 use super::ast::{
