@@ -21,20 +21,10 @@ fn what_came_from_the_environment_is_in_nothing_that_is_kept() {
         secrets: vec!["hush".into()],
         slos: Vec::new(),
         objectives: Vec::new(),
-        datasets: BTreeMap::new(),
+        datasets: std::collections::BTreeMap::new(),
     };
-    let stage = Stage {
-        embedded: None,
-        process: None,
-        backends: Backends::none(),
-        used: BTreeMap::new(),
-        target: Target {
-            url: "http://me:word@hush.test".into(),
-            ..Target::default()
-        },
-        otlp: None,
-        http: reqwest::Client::new(),
-    };
+    let mut stage = Stage::new().unwrap();
+    stage.target.url = "http://me:word@hush.test".into();
     let mut facts = first_facts(&inputs, "r", &stage);
     facts.stop = Some(Stop::TargetUnreachable("hush is down".into()));
     facts
