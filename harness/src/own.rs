@@ -35,6 +35,33 @@ pub fn raise_open_files() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
+/// Asks the system to run this thread before all that are not of a real-time class, at the lowest
+/// real-time priority; says whether it does. Needs the right to (`CAP_SYS_NICE`, or an `RLIMIT_RTPRIO`)
+/// and a second core for everybody else.
+///
+/// The threads that keep the schedule sleep nearly always, so they take little from their neighbours;
+/// waiting behind a compiler for their slice makes requests late that the service then seems to answer
+/// late. A `nice` value would not do: it counts only within one session where the kernel groups tasks
+/// by session (sched(7), "The autogroup feature").
+pub fn run_first() -> bool {
+    use thread_priority::{
+        RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
+        set_thread_priority_and_policy, thread_native_id,
+    };
+    if cores() < 2 {
+        return false;
+    }
+    let Ok(lowest) = ThreadPriorityValue::try_from(1_u8) else {
+        return false;
+    };
+    set_thread_priority_and_policy(
+        thread_native_id(),
+        ThreadPriority::Crossplatform(lowest),
+        ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::RoundRobin),
+    )
+    .is_ok()
+}
+
 /// Watches the event loop it is spawned on: how much later than asked a task runs.
 pub async fn watch_stalls(longest: std::sync::Arc<std::sync::atomic::AtomicU64>) {
     const EVERY: Duration = Duration::from_millis(20);

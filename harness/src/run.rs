@@ -1,7 +1,7 @@
 //! One run from the scenario to the verdict.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -180,7 +180,8 @@ async fn load(
     let planner = Planner::new(&scenario, &inputs.datasets, trace_seed)
         .map_err(|wrong| Failure::Config(wrong.to_string()))?;
     let log = dir.requests_log().map_err(keep)?;
-    let requests_runtime = RequestsRuntime::start()?;
+    let runs_first = Arc::new(AtomicBool::new(false));
+    let requests_runtime = RequestsRuntime::start(&runs_first)?;
 
     let clock = Clock::starting_in(LEAD);
     facts.started = clock.started();
@@ -240,7 +241,10 @@ async fn load(
     };
     let pacing = {
         let tell = tell.clone();
-        tokio::task::spawn_blocking(move || drive.run(&tell, &told))
+        // The runtime's threads are those that send; the one for blocking work is started as they are.
+        requests_runtime
+            .handle()
+            .spawn_blocking(move || drive.run(&tell, &told))
     };
     let paced = async {
         tokio::select! {
@@ -264,6 +268,7 @@ async fn load(
     facts.generator.cpu_seconds = own::cpu_seconds()
         .zip(cpu_before)
         .map(|(after, before)| after - before);
+    facts.generator.runs_first = runs_first.load(Ordering::Relaxed);
     facts.generator.scheduled = gauges.scheduled.load(Ordering::Relaxed);
     facts.generator.connection_waits = sender.waits().count.load(Ordering::Relaxed);
     facts.generator.connection_wait_total = Nanos(sender.waits().nanos.load(Ordering::Relaxed));
@@ -330,10 +335,13 @@ async fn load(
 struct RequestsRuntime(Option<tokio::runtime::Runtime>);
 
 impl RequestsRuntime {
-    fn start() -> Result<Self, Failure> {
+    /// Its threads say in `first` whether the system runs them before others.
+    fn start(first: &Arc<AtomicBool>) -> Result<Self, Failure> {
+        let first = Arc::clone(first);
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("requests")
+            .on_thread_start(move || first.store(own::run_first(), Ordering::Relaxed))
             .enable_all()
             .build()
             .map(|runtime| Self(Some(runtime)))

@@ -60,6 +60,9 @@ pub struct Generator {
     pub spans_exported: u64,
     /// Cores that this process may use.
     pub cores: u32,
+    /// Whether the system ran the threads that keep the schedule before others (a real-time class).
+    #[serde(default)]
+    pub runs_first: bool,
     /// Soft limit of open files, where the system tells.
     pub open_files_limit: Option<u64>,
 }

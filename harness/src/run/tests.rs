@@ -5,7 +5,9 @@ use super::*;
 
 #[tokio::test]
 async fn an_early_end_of_the_load_does_not_panic() {
-    let runtime = RequestsRuntime::start().ok().unwrap();
+    let runtime = RequestsRuntime::start(&std::sync::Arc::default())
+        .ok()
+        .unwrap();
     let ran = runtime.handle().spawn(async { 1 });
     assert_eq!(ran.await.unwrap(), 1);
     drop(runtime);

@@ -135,8 +135,12 @@ fn remedy_for_lateness(record: &RunRecord) -> String {
             generator.cores
         ),
         _ => format!(
-            "the generator was not scheduled in time (longest stall {:.1} ms): leave it more of the machine, or lower the rate",
-            generator.longest_stall.as_secs_f64() * 1000.0
+            "the generator was not scheduled in time (longest stall {:.1} ms): leave it more of the machine{}, or lower the rate",
+            generator.longest_stall.as_secs_f64() * 1000.0,
+            match generator.runs_first || generator.cores < 2 {
+                true => "",
+                false => ", let it run first (CAP_SYS_NICE)",
+            }
         ),
     }
 }
