@@ -1,8 +1,9 @@
 //! Aggregations over the elements of a vector.
 
 use super::error::QueryError;
-use super::eval::{Eval, Evaluated, Frame, Sample, text, unique};
+use super::eval::{Eval, Evaluated, Frame, Sample, text};
 use super::instant_fn::by_value;
+use super::memo::Projected;
 use super::num::{self, Kahan, Mean};
 use super::plan::{AggOp, Aggregate, Grouping, Node};
 use crate::store::metrics::{Labels, METRIC_NAME};
@@ -40,13 +41,19 @@ impl Eval<'_> {
             _ => 0.0,
         };
         let input = self.vector(&a.inner, frame, t)?;
+        let mut caches = frame.caches.borrow_mut();
+        let known = caches.groups.entry(node.id).or_default();
         match a.op {
             AggOp::Topk | AggOp::Bottomk => {
                 let k = whole(number)?;
                 if k < 1 || input.is_empty() {
                     return Ok(Vec::new());
                 }
-                Ok(ranked(groups(&a.grouping, input), k, a.op == AggOp::Topk))
+                Ok(ranked(
+                    groups(known, &a.grouping, input),
+                    k,
+                    a.op == AggOp::Topk,
+                ))
             }
             AggOp::CountValues => {
                 let label = a.param.as_ref().map_or("", text);
@@ -55,17 +62,19 @@ impl Eval<'_> {
                         "invalid label name {label:?}"
                     )));
                 }
-                unique(count_values(groups(&a.grouping, input), label))
+                self.unique(count_values(groups(known, &a.grouping, input), label))
             }
             op => {
                 if op == AggOp::Quantile {
                     self.check_quantile(a.param.as_ref().unwrap_or(node), number);
                 }
-                let reduced = groups(&a.grouping, input).into_iter().map(|g| Sample {
-                    v: reduce(op, number, &g.members),
-                    labels: g.labels,
-                    drop_name: g.drop_name,
-                });
+                let reduced = groups(known, &a.grouping, input)
+                    .into_iter()
+                    .map(|g| Sample {
+                        v: reduce(op, number, &g.members),
+                        labels: g.labels,
+                        drop_name: g.drop_name,
+                    });
                 Ok(reduced.collect())
             }
         }
@@ -92,20 +101,24 @@ fn whole(k: f64) -> Evaluated<i64> {
     Ok(k as i64)
 }
 
-fn groups(grouping: &Grouping, input: Vec<Sample>) -> Vec<Group> {
+fn groups(known: &mut Projected, grouping: &Grouping, input: Vec<Sample>) -> Vec<Group> {
     let mut out: Vec<Group> = Vec::new();
-    let mut known: HashMap<Labels, usize> = HashMap::new();
+    // By the number of the group's labels, its place in `out`.
+    let mut places: Vec<Option<usize>> = vec![None; known.made.all.len()];
     for s in input {
-        let key = grouping.key(&s.labels);
-        let i = *known.entry(key).or_insert_with_key(|key| {
+        let number = known.number(&s.labels, |labels| grouping.key(labels)) as usize;
+        if places.len() <= number {
+            places.resize(number + 1, None);
+        }
+        let place = *places[number].get_or_insert_with(|| {
             out.push(Group {
-                labels: key.clone(),
+                labels: known.made.all[number].clone(),
                 drop_name: s.drop_name,
                 members: Vec::new(),
             });
             out.len() - 1
         });
-        out[i].members.push(s);
+        out[place].members.push(s);
     }
     out
 }

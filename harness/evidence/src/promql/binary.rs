@@ -2,7 +2,8 @@
 
 use super::error::QueryError;
 use super::eval::{Eval, Evaluated, Frame, Sample};
-use super::plan::{BinOp, Binary, Grouping, Side, Type};
+use super::memo::{AddressMap, Numbered, Projected};
+use super::plan::{BinOp, Binary, Grouping, Node, Side, Type};
 use crate::store::metrics::{Labels, METRIC_NAME};
 use std::collections::{HashMap, HashSet};
 
@@ -45,8 +46,58 @@ fn element(b: &Binary, l: f64, r: f64) -> Option<f64> {
     holds.then_some(l)
 }
 
+/// Labels of matches and of their results, worked out once.
+#[derive(Default)]
+pub(super) struct Matches {
+    keys: Projected,
+    /// By the addresses of both sides' labels, which are kept: the result's labels and their number.
+    results: AddressMap<(usize, usize), ([Labels; 3], u32)>,
+    made: Numbered,
+}
+
+/// Pairs after which the results are worked out anew.
+const MOST_RESULTS: usize = 1 << 18;
+
+impl Matches {
+    fn key(&mut self, b: &Binary, s: &Sample) -> u32 {
+        self.keys.number(&s.labels, |labels| b.matching.key(labels))
+    }
+
+    fn keys(&mut self, b: &Binary, v: &[Sample]) -> HashSet<u32> {
+        v.iter().map(|s| self.key(b, s)).collect()
+    }
+
+    /// The labels that two samples give together, and their number.
+    fn result(
+        &mut self,
+        many: &Labels,
+        one: &Labels,
+        make: impl FnOnce() -> Labels,
+    ) -> (Labels, u32) {
+        if self.results.len() >= MOST_RESULTS {
+            self.results.clear();
+        }
+        let made = &mut self.made;
+        let (labels, number) = self
+            .results
+            .entry((many.address(), one.address()))
+            .or_insert_with(|| {
+                let labels = make();
+                let number = made.number(labels.clone());
+                ([many.clone(), one.clone(), labels], number)
+            });
+        (labels[2].clone(), *number)
+    }
+}
+
 impl Eval<'_> {
-    pub(super) fn binary(&self, b: &Binary, frame: &Frame, t: i64) -> Evaluated<Vec<Sample>> {
+    pub(super) fn binary(
+        &self,
+        node: &Node,
+        b: &Binary,
+        frame: &Frame,
+        t: i64,
+    ) -> Evaluated<Vec<Sample>> {
         match (b.lhs.ty, b.rhs.ty) {
             (Type::Scalar, Type::Vector) => {
                 let l = self.scalar(&b.lhs, frame, t)?;
@@ -74,10 +125,12 @@ impl Eval<'_> {
             _ => {
                 let l = self.vector(&b.lhs, frame, t)?;
                 let r = self.vector(&b.rhs, frame, t)?;
+                let mut caches = frame.caches.borrow_mut();
+                let known = caches.matches.entry(node.id).or_default();
                 if b.op.is_set() {
-                    return Ok(set(b.op, &b.matching, l, r));
+                    return Ok(set(known, b, l, r));
                 }
-                self.matched(b, l, r)
+                self.matched(known, b, l, r)
             }
         }
     }
@@ -99,31 +152,39 @@ impl Eval<'_> {
         }
     }
 
-    fn matched(&self, b: &Binary, l: Vec<Sample>, r: Vec<Sample>) -> Evaluated<Vec<Sample>> {
+    fn matched(
+        &self,
+        known: &mut Matches,
+        b: &Binary,
+        l: Vec<Sample>,
+        r: Vec<Sample>,
+    ) -> Evaluated<Vec<Sample>> {
         if l.is_empty() || r.is_empty() {
             return Ok(Vec::new());
         }
         // "one" is the side on which a match must be unique.
         let swapped = matches!(b.side, Side::OneToMany(_));
         let (many, ones) = if swapped { (r, l) } else { (l, r) };
-        let one = unique_matches(b, ones, if swapped { "left" } else { "right" })?;
-        let mut used: HashSet<Labels> = HashSet::new();
+        let one = unique_matches(known, b, ones, if swapped { "left" } else { "right" })?;
+        let mut used: HashSet<u32> = HashSet::new();
         let mut out = Vec::new();
         for m in many {
-            let key = b.matching.key(&m.labels);
+            let key = known.key(b, &m);
             let Some(o) = one.get(&key) else { continue };
             let (lv, rv) = if swapped { (o.v, m.v) } else { (m.v, o.v) };
             let Some(v) = element(b, lv, rv) else {
                 continue;
             };
-            let labels = self.result_labels(b, &m.labels, &o.labels);
+            let (labels, number) = known.result(&m.labels, &o.labels, || {
+                self.result_labels(b, &m.labels, &o.labels)
+            });
             let (fresh, clash) = match b.side {
                 Side::OneToOne => (
                     used.insert(key),
                     "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
                 ),
                 _ => (
-                    used.insert(labels.clone()),
+                    used.insert(number),
                     "multiple matches for labels: grouping labels must ensure unique matches",
                 ),
             };
@@ -164,13 +225,18 @@ impl Eval<'_> {
     }
 }
 
-fn unique_matches(b: &Binary, v: Vec<Sample>, side: &str) -> Evaluated<HashMap<Labels, Sample>> {
-    let mut out: HashMap<Labels, Sample> = HashMap::with_capacity(v.len());
+fn unique_matches(
+    known: &mut Matches,
+    b: &Binary,
+    v: Vec<Sample>,
+    side: &str,
+) -> Evaluated<HashMap<u32, Sample>> {
+    let mut out: HashMap<u32, Sample> = HashMap::with_capacity(v.len());
     for s in v {
-        let key = b.matching.key(&s.labels);
+        let key = known.key(b, &s);
         if let Some(first) = out.get(&key) {
             let group = match &b.matching {
-                Grouping::By(_) => key,
+                Grouping::By(_) => known.keys.made.all[key as usize].clone(),
                 Grouping::Without(names) => s
                     .labels
                     .filtered(|n| n != METRIC_NAME && !names.iter().any(|x| x == n)),
@@ -185,24 +251,19 @@ fn unique_matches(b: &Binary, v: Vec<Sample>, side: &str) -> Evaluated<HashMap<L
     Ok(out)
 }
 
-fn set(op: BinOp, matching: &Grouping, l: Vec<Sample>, r: Vec<Sample>) -> Vec<Sample> {
-    let keys =
-        |v: &[Sample]| -> HashSet<Labels> { v.iter().map(|s| matching.key(&s.labels)).collect() };
-    match op {
+fn set(known: &mut Matches, b: &Binary, l: Vec<Sample>, r: Vec<Sample>) -> Vec<Sample> {
+    match b.op {
         BinOp::Or => {
-            let left = keys(&l);
+            let left = known.keys(b, &l);
             let mut out = l;
-            out.extend(
-                r.into_iter()
-                    .filter(|s| !left.contains(&matching.key(&s.labels))),
-            );
+            out.extend(r.into_iter().filter(|s| !left.contains(&known.key(b, s))));
             out
         }
-        _ => {
-            let right = keys(&r);
+        op => {
+            let right = known.keys(b, &r);
             let wanted = op == BinOp::And;
             l.into_iter()
-                .filter(|s| right.contains(&matching.key(&s.labels)) == wanted)
+                .filter(|s| right.contains(&known.key(b, s)) == wanted)
                 .collect()
         }
     }

@@ -1,10 +1,13 @@
 //! Walks the tree, one step of the query at a time.
 
+use super::binary::Matches;
+use super::block::Block;
 use super::error::{QueryError, position};
 use super::load::{self, Loaded};
+use super::memo::{AddressMap, Memo, Nameless, Projected};
 use super::plan::{Func, Kind, Node, Plan, Subquery, Type};
 use super::{Answer, Options, QueryValue, VectorSample};
-use crate::store::metrics::{Labels, METRIC_NAME, MetricStore, SeriesData, is_stale};
+use crate::store::metrics::{Labels, MetricStore, SeriesData, is_stale};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
@@ -20,7 +23,12 @@ pub(super) struct Span {
 
 impl Span {
     fn steps(self) -> impl Iterator<Item = i64> {
-        std::iter::successors(Some(self.start), move |t| t.checked_add(self.step))
+        self.steps_from(self.start)
+    }
+
+    /// The steps from one of them on.
+    pub(super) fn steps_from(self, t: i64) -> impl Iterator<Item = i64> {
+        std::iter::successors(Some(t), move |t| t.checked_add(self.step))
             .take_while(move |&t| t <= self.end)
     }
 }
@@ -28,8 +36,20 @@ impl Span {
 /// The steps an expression is evaluated at, with the results of the subqueries below it, which are
 /// computed once for all of these steps.
 pub(super) struct Frame {
-    span: Span,
+    pub(super) span: Span,
     subqueries: RefCell<HashMap<usize, Rc<Vec<Loaded>>>>,
+    /// By node, the values of the steps that are evaluated now.
+    pub(super) blocks: RefCell<HashMap<usize, Block>>,
+    pub(super) caches: RefCell<Caches>,
+}
+
+/// By node, what has been worked out about labels.
+#[derive(Default)]
+pub(super) struct Caches {
+    pub(super) groups: HashMap<usize, Projected>,
+    pub(super) matches: HashMap<usize, Matches>,
+    /// The bound of a bucket, and the histogram it belongs to.
+    pub(super) buckets: HashMap<usize, (Memo<Option<f64>>, Projected)>,
 }
 
 impl Frame {
@@ -37,6 +57,8 @@ impl Frame {
         Frame {
             span,
             subqueries: RefCell::default(),
+            blocks: RefCell::default(),
+            caches: RefCell::default(),
         }
     }
 }
@@ -77,12 +99,15 @@ pub(super) struct Eval<'a> {
     text: &'a str,
     pub(super) plan: &'a Plan,
     pub(super) options: &'a Options,
-    data: load::Data,
-    query: Span,
-    lookback: i64,
+    pub(super) data: load::Data,
+    pub(super) query: Span,
+    pub(super) lookback: i64,
     deadline: Instant,
     budget: Cell<usize>,
     notes: RefCell<Notes>,
+    nameless: RefCell<Nameless>,
+    /// The labels that were found to be distinct last.
+    distinct: RefCell<Vec<Labels>>,
 }
 
 pub(super) type Evaluated<T> = Result<T, QueryError>;
@@ -107,6 +132,8 @@ impl<'a> Eval<'a> {
             deadline: began + options.timeout,
             budget: Cell::new(budget),
             notes: RefCell::default(),
+            nameless: RefCell::default(),
+            distinct: RefCell::default(),
         })
     }
 
@@ -188,7 +215,10 @@ impl<'a> Eval<'a> {
 
     /// Evaluates a vector at every step of the frame and gathers it by series, sorted by labels.
     fn stepped(&self, node: &Node, frame: &Frame, finish: bool) -> Evaluated<Vec<Loaded>> {
-        let mut series: HashMap<(Labels, bool), (Vec<i64>, Vec<f64>)> = HashMap::new();
+        let mut out: Vec<Loaded> = Vec::new();
+        let mut by_labels: HashMap<(Labels, bool), usize> = HashMap::new();
+        // The same, found by the address of labels that come back at every step.
+        let mut by_address: AddressMap<(usize, u32), (Labels, usize)> = AddressMap::default();
         for t in frame.span.steps() {
             let mut v = self.vector(node, frame, t)?;
             if finish {
@@ -196,20 +226,32 @@ impl<'a> Eval<'a> {
             }
             self.spend(v.len())?;
             for s in v {
-                let (times, values) = series.entry((s.labels, s.drop_name)).or_default();
-                times.push(t);
-                values.push(s.v);
+                let key = (s.labels.address(), u32::from(s.drop_name));
+                let place = match by_address.get(&key) {
+                    Some((_, place)) => *place,
+                    None => {
+                        let place = *by_labels
+                            .entry((s.labels.clone(), s.drop_name))
+                            .or_insert_with_key(|(labels, drop_name)| {
+                                out.push(Loaded {
+                                    labels: labels.clone(),
+                                    drop_name: *drop_name,
+                                    times: Vec::new(),
+                                    values: Vec::new(),
+                                });
+                                out.len() - 1
+                            });
+                        // Labels made anew at every step never come back; keep few of them.
+                        if by_address.len() < 2 * by_labels.len() + 64 {
+                            by_address.insert(key, (s.labels, place));
+                        }
+                        place
+                    }
+                };
+                out[place].times.push(t);
+                out[place].values.push(s.v);
             }
         }
-        let mut out: Vec<Loaded> = series
-            .into_iter()
-            .map(|((labels, drop_name), (times, values))| Loaded {
-                labels,
-                drop_name,
-                times,
-                values,
-            })
-            .collect();
         out.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(out)
     }
@@ -289,12 +331,7 @@ impl<'a> Eval<'a> {
     pub(super) fn vector(&self, node: &Node, frame: &Frame, t: i64) -> Evaluated<Vec<Sample>> {
         self.spend(0)?;
         match &node.kind {
-            Kind::Select(i) => {
-                let found = self.select(*i, t);
-                Ok(found
-                    .map(|(labels, _, v)| Sample::new(labels.clone(), v))
-                    .collect())
-            }
+            Kind::Select(_) => self.newest(node, frame, t),
             Kind::Negate(n) => {
                 let mut v = self.vector(n, frame, t)?;
                 v.iter_mut().for_each(|s| s.v = -s.v);
@@ -302,7 +339,7 @@ impl<'a> Eval<'a> {
             }
             Kind::Call(f, args) => self.call(node, *f, args, frame, t),
             Kind::Aggregate(a) => self.aggregate(node, a, frame, t),
-            Kind::Binary(b) => self.binary(b, frame, t),
+            Kind::Binary(b) => self.binary(node, b, frame, t),
             _ => Err(bug("instant vector")),
         }
     }
@@ -342,7 +379,12 @@ impl<'a> Eval<'a> {
         }
     }
 
-    fn subquery(&self, id: usize, s: &Subquery, frame: &Frame) -> Evaluated<Rc<Vec<Loaded>>> {
+    pub(super) fn subquery(
+        &self,
+        id: usize,
+        s: &Subquery,
+        frame: &Frame,
+    ) -> Evaluated<Rc<Vec<Loaded>>> {
         if let Some(done) = frame.subqueries.borrow().get(&id) {
             return Ok(Rc::clone(done));
         }
@@ -370,36 +412,46 @@ impl<'a> Eval<'a> {
             v.iter_mut().for_each(|s| s.drop_name = true);
             return Ok(v);
         }
-        let same_name = v
-            .windows(2)
-            .all(|w| w[0].labels.get(METRIC_NAME) == w[1].labels.get(METRIC_NAME));
-        v.iter_mut()
-            .for_each(|s| s.labels = s.labels.without_name());
-        if same_name { Ok(v) } else { unique(v) }
+        let mut known = self.nameless.borrow_mut();
+        let mut first = None;
+        let mut same_name = true;
+        for s in &mut v {
+            let (labels, name) = known.of(&s.labels);
+            s.labels = labels;
+            same_name &= *first.get_or_insert(name) == name;
+        }
+        if same_name { Ok(v) } else { self.unique(v) }
+    }
+
+    /// Refuses two elements of equal labels.
+    pub(super) fn unique(&self, v: Vec<Sample>) -> Evaluated<Vec<Sample>> {
+        if v.len() < 2 {
+            return Ok(v);
+        }
+        let mut before = self.distinct.borrow_mut();
+        let same = |(s, l): (&Sample, &Labels)| s.labels.address() == l.address();
+        if before.len() == v.len() && v.iter().zip(before.iter()).all(same) {
+            return Ok(v);
+        }
+        let mut seen = HashSet::with_capacity(v.len());
+        if !v.iter().all(|s| seen.insert(&s.labels)) {
+            return Err(QueryError::Execution(
+                "vector cannot contain metrics with the same labelset".into(),
+            ));
+        }
+        *before = v.iter().map(|s| s.labels.clone()).collect();
+        Ok(v)
     }
 
     /// Drops the names that are still to be dropped.
     fn finished(&self, mut v: Vec<Sample>) -> Evaluated<Vec<Sample>> {
-        if !v.iter().any(|s| s.drop_name) {
-            return unique(v);
-        }
+        let mut known = self.nameless.borrow_mut();
         for s in v.iter_mut().filter(|s| s.drop_name) {
-            s.labels = s.labels.without_name();
+            s.labels = known.of(&s.labels).0;
             s.drop_name = false;
         }
-        unique(v)
+        self.unique(v)
     }
-}
-
-/// Refuses two elements of equal labels.
-pub(super) fn unique(v: Vec<Sample>) -> Evaluated<Vec<Sample>> {
-    let mut seen = HashSet::with_capacity(v.len());
-    if v.len() > 1 && !v.iter().all(|s| seen.insert(&s.labels)) {
-        return Err(QueryError::Execution(
-            "vector cannot contain metrics with the same labelset".into(),
-        ));
-    }
-    Ok(v)
 }
 
 /// The text of a string literal.
@@ -411,7 +463,7 @@ pub(super) fn text(node: &Node) -> &str {
 }
 
 /// The plan checks types, so this is never seen; it is an error and not a panic all the same.
-fn bug(want: &str) -> QueryError {
+pub(super) fn bug(want: &str) -> QueryError {
     QueryError::Execution(format!(
         "internal error: expected an expression of type {want}"
     ))

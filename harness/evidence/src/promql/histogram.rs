@@ -2,8 +2,7 @@
 
 use super::eval::{Eval, Evaluated, Frame, Sample};
 use super::plan::Node;
-use crate::store::metrics::{Labels, METRIC_NAME};
-use std::collections::HashMap;
+use crate::store::metrics::METRIC_NAME;
 
 const LE: &str = "le";
 
@@ -78,11 +77,14 @@ impl Eval<'_> {
     }
 
     fn histograms(&self, arg: &Node, frame: &Frame, t: i64) -> Evaluated<Vec<Histogram>> {
+        let input = self.vector(arg, frame, t)?;
+        let mut caches = frame.caches.borrow_mut();
+        let (bounds, known) = caches.buckets.entry(arg.id).or_default();
         let mut found: Vec<Histogram> = Vec::new();
-        let mut by_labels: HashMap<Labels, usize> = HashMap::new();
-        for s in self.vector(arg, frame, t)? {
-            let le = s.labels.get(LE).unwrap_or("");
-            let Some(upper) = bound(le) else {
+        let mut places: Vec<Option<usize>> = Vec::new();
+        for s in input {
+            let Some(upper) = *bounds.get(&s.labels, |l| bound(l.get(LE).unwrap_or(""))) else {
+                let le = s.labels.get(LE).unwrap_or("");
                 let name = s.labels.get(METRIC_NAME).unwrap_or("");
                 self.warn(
                     arg,
@@ -90,8 +92,12 @@ impl Eval<'_> {
                 );
                 continue;
             };
-            let labels = s.labels.filtered(|n| n != LE);
-            let i = *by_labels.entry(labels.clone()).or_insert_with(|| {
+            let number = known.number(&s.labels, |l| l.filtered(|n| n != LE)) as usize;
+            if places.len() <= number {
+                places.resize(number + 1, None);
+            }
+            let place = *places[number].get_or_insert_with(|| {
+                let labels = known.made.all[number].clone();
                 found.push(Histogram {
                     name: labels.metric_name().to_string(),
                     sample: Sample {
@@ -103,7 +109,7 @@ impl Eval<'_> {
                 });
                 found.len() - 1
             });
-            found[i].buckets.push(Bucket { upper, count: s.v });
+            found[place].buckets.push(Bucket { upper, count: s.v });
         }
         Ok(found)
     }

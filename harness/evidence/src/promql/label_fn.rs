@@ -1,7 +1,7 @@
 //! `label_replace` and `label_join`.
 
 use super::error::QueryError;
-use super::eval::{Eval, Evaluated, Frame, Sample, text, unique};
+use super::eval::{Eval, Evaluated, Frame, Sample, text};
 use super::plan::Node;
 use crate::store::metrics::{METRIC_NAME, anchored};
 
@@ -29,7 +29,7 @@ impl Eval<'_> {
                 set(s, dst, &new);
             }
         }
-        unique(v)
+        self.unique(v)
     }
 
     /// `label_join(v, dst, separator, src, …)`
@@ -50,7 +50,7 @@ impl Eval<'_> {
             let new = parts.join(separator);
             set(s, dst, &new);
         }
-        unique(v)
+        self.unique(v)
     }
 }
 

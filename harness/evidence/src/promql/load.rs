@@ -22,6 +22,16 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
+    /// How many samples lie at or before `t`, when those before `from` are known to.
+    pub(super) fn after(&self, from: usize, t: i64) -> usize {
+        let rest = &self.times[from..];
+        // A step usually moves by a few samples; the first step may skip many.
+        match rest.iter().take(8).position(|&x| x > t) {
+            Some(n) => from + n,
+            None => from + rest.partition_point(|&x| x <= t),
+        }
+    }
+
     /// The samples in `(from, to]`.
     pub(super) fn window(&self, from: i64, to: i64) -> (&[i64], &[f64]) {
         let a = self.times.partition_point(|&t| t <= from);

@@ -2,11 +2,14 @@
 //!
 //! Text is scanned and parsed (`scan`, the crate promql-parser), checked and lowered to a tree of
 //! ours (`plan`), the samples that all its selectors need are copied under one lock (`load`), and
-//! the tree is evaluated step by step (`eval` and what it calls) without any lock. Native histograms,
+//! the tree is evaluated step by step (`eval` and what it calls) without any lock. What a selector or a
+//! function of a range gives is computed series by series for a block of steps (`block`), and work on
+//! label sets is done once a query (`memo`). Native histograms,
 //! experimental functions and experimental syntax are refused by name.
 
 mod aggregate;
 mod binary;
+mod block;
 pub(crate) mod civil;
 mod error;
 mod eval;
@@ -14,6 +17,7 @@ mod histogram;
 mod instant_fn;
 mod label_fn;
 mod load;
+mod memo;
 mod num;
 mod over_time;
 mod plan;

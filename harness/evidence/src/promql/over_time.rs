@@ -7,11 +7,13 @@ use super::plan::{Kind, Node, OverFn};
 use crate::store::metrics::{Labels, METRIC_NAME, MatchOp, Matcher};
 
 /// The samples of one series in `(from, to]`, milliseconds; at least one.
-struct Window<'a> {
-    times: &'a [i64],
-    values: &'a [f64],
-    from: i64,
-    to: i64,
+pub(super) struct Window<'a> {
+    pub(super) times: &'a [i64],
+    pub(super) values: &'a [f64],
+    pub(super) from: i64,
+    pub(super) to: i64,
+    /// The step that is evaluated; `offset` and `@` move the window away from it.
+    pub(super) at: i64,
 }
 
 impl Eval<'_> {
@@ -25,7 +27,7 @@ impl Eval<'_> {
         if matches!(f, OverFn::Rate | OverFn::Increase) {
             self.note_gauge(arg, frame, t)?;
         }
-        let v = self.each_range(arg, frame, t, |w| apply(f, w))?;
+        let v = self.each_window(arg, frame, t, &|w| apply(f, w))?;
         if f.keeps_name() {
             Ok(v)
         } else {
@@ -42,7 +44,8 @@ impl Eval<'_> {
     ) -> Evaluated<Vec<Sample>> {
         let qv = self.scalar(q, frame, t)?;
         self.check_quantile(q, qv);
-        let v = self.each_range(arg, frame, t, |w| {
+        let fixed = matches!(q.kind, Kind::Number(_));
+        let v = self.each_range(arg, frame, t, fixed, &|w| {
             Some(num::quantile(qv, &mut w.values.to_vec()))
         })?;
         self.without_names(v)
@@ -56,11 +59,12 @@ impl Eval<'_> {
         t: i64,
     ) -> Evaluated<Vec<Sample>> {
         let seconds = self.scalar(ahead, frame, t)?;
-        let v = self.each_range(arg, frame, t, |w| {
+        let fixed = matches!(ahead.kind, Kind::Number(_));
+        let v = self.each_range(arg, frame, t, fixed, &|w| {
             if w.values.len() < 2 {
                 return None;
             }
-            let (slope, intercept) = num::regression(w.times, w.values, t);
+            let (slope, intercept) = num::regression(w.times, w.values, w.at);
             Some(slope * seconds + intercept)
         })?;
         self.without_names(v)
@@ -72,7 +76,7 @@ impl Eval<'_> {
         frame: &Frame,
         t: i64,
     ) -> Evaluated<Vec<Sample>> {
-        let present = self.each_range(arg, frame, t, |_| Some(1.0))?;
+        let present = self.each_window(arg, frame, t, &|_| Some(1.0))?;
         Ok(self.absent_unless(!present.is_empty(), arg))
     }
 
@@ -88,13 +92,18 @@ impl Eval<'_> {
         vec![Sample::new(labels, 1.0)]
     }
 
+    /// As [`Eval::each_window`]; when `f` is another at every step (not `fixed`), without a block.
     fn each_range(
         &self,
         arg: &Node,
         frame: &Frame,
         t: i64,
-        f: impl Fn(&Window<'_>) -> Option<f64>,
+        fixed: bool,
+        f: &dyn Fn(&Window<'_>) -> Option<f64>,
     ) -> Evaluated<Vec<Sample>> {
+        if fixed {
+            return self.each_window(arg, frame, t, f);
+        }
         let r = self.ranges(arg, frame, t)?;
         let mut out = Vec::with_capacity(r.series.len());
         for s in r.series.iter() {
@@ -107,6 +116,7 @@ impl Eval<'_> {
                 values,
                 from: r.from,
                 to: r.to,
+                at: t,
             };
             if let Some(v) = f(&w) {
                 out.push(Sample {

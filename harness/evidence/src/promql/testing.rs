@@ -2,19 +2,20 @@
 //! `eval range`, `expect`. It is documented in `promql/promqltest/README.md` of Prometheus.
 //!
 //! An evaluation passes, fails, or is refused because it needs what is not built (native histograms,
-//! experimental functions and syntax): three different things.
+//! experimental functions and syntax): three different things. What answers is an [`Engine`]: the
+//! evaluator of this crate ([`run`]) or anything else ([`run_on`]), a server reached over HTTP for one.
 
+mod expect;
 mod series;
 
 use super::plan;
 use super::{Answer, Options, QueryError, QueryValue};
 use crate::store::metrics::{Labels, METRIC_NAME, MetricStore, SeriesData};
-use regex::Regex;
+use expect::{
+    Expected, When, check_notes, check_value, expectations, judge_error, millis, near, parse_eval,
+};
 use series::Described;
 use std::collections::BTreeMap;
-
-/// Relative difference up to which two values count as equal, as in promqltest.
-const EPSILON: f64 = 1e-6;
 
 /// An evaluation that did not pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,21 +39,113 @@ pub struct Report {
     pub refused: Vec<Miss>,
 }
 
-/// Runs a script from an empty store.
+/// What a script is run on.
+pub trait Engine {
+    /// Forgets all samples.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn clear(&mut self) -> Result<(), String>;
+
+    /// Stores samples: labels, Unix milliseconds, value. Stale markers are among them.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn load(&mut self, samples: Vec<(Labels, i64, f64)>) -> Result<(), String>;
+
+    /// Evaluates at one instant, Unix milliseconds.
+    ///
+    /// # Errors
+    /// What the engine answered instead of a value.
+    fn instant(&mut self, query: &str, t_ms: i64) -> Result<Answer, EngineError>;
+
+    /// Evaluates at every step of a range; start, end and step in milliseconds.
+    ///
+    /// # Errors
+    /// What the engine answered instead of a value.
+    fn range(&mut self, query: &str, bounds: (i64, i64), step: i64) -> Result<Answer, EngineError>;
+}
+
+/// Why an engine gave no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineError {
+    /// It says that it does not support what the query needs.
+    Refused(String),
+    /// Anything else: what a script means by `expect fail`.
+    Failed(String),
+}
+
+/// The evaluator of this crate over a store of its own.
+struct Embedded {
+    store: MetricStore,
+    options: Options,
+}
+
+impl From<QueryError> for EngineError {
+    fn from(e: QueryError) -> Self {
+        match e {
+            QueryError::Unsupported { .. } => EngineError::Refused(e.to_string()),
+            other => EngineError::Failed(other.to_string()),
+        }
+    }
+}
+
+impl Engine for Embedded {
+    fn clear(&mut self) -> Result<(), String> {
+        self.store = MetricStore::default();
+        Ok(())
+    }
+
+    fn load(&mut self, samples: Vec<(Labels, i64, f64)>) -> Result<(), String> {
+        for (labels, t, v) in samples {
+            self.store
+                .append(&labels, t, v)
+                .map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn instant(&mut self, query: &str, t_ms: i64) -> Result<Answer, EngineError> {
+        Ok(super::instant(&self.store, query, t_ms, &self.options)?)
+    }
+
+    fn range(&mut self, query: &str, bounds: (i64, i64), step: i64) -> Result<Answer, EngineError> {
+        Ok(super::range(
+            &self.store,
+            query,
+            bounds,
+            step,
+            &self.options,
+        )?)
+    }
+}
+
+/// Runs a script on the evaluator of this crate, from an empty store and with delayed name removal,
+/// which the scripts assume.
 pub fn run(script: &str) -> Report {
+    run_on(
+        &mut Embedded {
+            store: MetricStore::default(),
+            options: Options {
+                delayed_name_removal: true,
+                ..Options::default()
+            },
+        },
+        script,
+    )
+}
+
+/// Runs a script on an engine that holds no samples yet.
+pub fn run_on(engine: &mut dyn Engine, script: &str) -> Report {
     let lines: Vec<&str> = script
         .lines()
         .map(str::trim)
         .map(|l| if l.starts_with('#') { "" } else { l })
         .collect();
     let mut r = Runner {
-        store: MetricStore::default(),
+        engine,
         beyond: Vec::new(),
         report: Report::default(),
-        options: Options {
-            delayed_name_removal: true,
-            ..Options::default()
-        },
     };
     let mut i = 0;
     while i < lines.len() {
@@ -69,7 +162,9 @@ pub fn run(script: &str) -> Report {
         match word {
             "" => i += 1,
             "clear" => {
-                r.store = MetricStore::default();
+                if let Err(e) = r.engine.clear() {
+                    r.fail(i, lines[i], &e);
+                }
                 r.beyond.clear();
                 i += 1;
             }
@@ -101,51 +196,11 @@ fn starts_command(line: &str) -> bool {
             .any(|w| line.starts_with(w))
 }
 
-struct Runner {
-    store: MetricStore,
+struct Runner<'e> {
+    engine: &'e mut dyn Engine,
     /// Series that hold in the script what is not supported, and what that is.
     beyond: Vec<(Labels, &'static str)>,
     report: Report,
-    options: Options,
-}
-
-#[derive(Default)]
-struct Expected {
-    fail: Option<Check>,
-    ordered: bool,
-    text: Option<String>,
-    notes: Vec<(Note, bool, Check)>,
-    scalar: Option<f64>,
-    series: Vec<Described>,
-    /// `expect range vector from … to … step …`: series lines are then ranges.
-    matrix: Option<(i64, i64)>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Note {
-    Warning,
-    Info,
-}
-
-enum Check {
-    Any,
-    Exact(String),
-    Pattern(Regex),
-}
-
-impl Check {
-    fn holds(&self, text: &str) -> bool {
-        match self {
-            Check::Any => true,
-            Check::Exact(want) => text == want,
-            Check::Pattern(re) => re.is_match(text),
-        }
-    }
-}
-
-enum When {
-    Instant(i64),
-    Range(i64, i64, i64),
 }
 
 enum Outcome {
@@ -154,7 +209,7 @@ enum Outcome {
     Refused(String),
 }
 
-impl Runner {
+impl Runner<'_> {
     fn fail(&mut self, line: usize, query: &str, why: &str) {
         self.report.failed.push(Miss {
             line: line + 1,
@@ -178,6 +233,7 @@ impl Runner {
                 None => drop(described.insert(s.labels.clone(), s)),
             }
         }
+        let mut samples = Vec::new();
         for s in described.into_values() {
             if custom_buckets && let Some(base) = s.labels.metric_name().strip_suffix("_bucket") {
                 let labels = s.labels.with(METRIC_NAME, base).with("le", "");
@@ -185,13 +241,11 @@ impl Runner {
             }
             for (k, v) in s.values.iter().enumerate() {
                 if let Some(v) = v {
-                    self.store
-                        .append(&s.labels, k as i64 * every, *v)
-                        .map_err(|e| e.to_string())?;
+                    samples.push((s.labels.clone(), k as i64 * every, *v));
                 }
             }
         }
-        Ok(())
+        self.engine.load(samples)
     }
 
     fn evaluate(&mut self, line: usize, head: &str, rest: &[&str]) {
@@ -219,19 +273,17 @@ impl Runner {
         }
     }
 
-    fn judge(&self, when: &When, query: &str, expected: &Expected) -> Outcome {
+    fn judge(&mut self, when: &When, query: &str, expected: &Expected) -> Outcome {
         if let Some(what) = self.beyond(query) {
             return Outcome::Refused(what.into());
         }
         let result = match *when {
-            When::Instant(t) => super::instant(&self.store, query, t, &self.options),
-            When::Range(a, b, step) => {
-                super::range(&self.store, query, (a, b), step, &self.options)
-            }
+            When::Instant(t) => self.engine.instant(query, t),
+            When::Range(a, b, step) => self.engine.range(query, (a, b), step),
         };
         let answer = match result {
-            Err(e @ QueryError::Unsupported { .. }) => return Outcome::Refused(e.to_string()),
-            Err(e) => return judge_error(&e.to_string(), expected),
+            Err(EngineError::Refused(why)) => return Outcome::Refused(why),
+            Err(EngineError::Failed(why)) => return judge_error(&why, expected),
             Ok(_) if expected.fail.is_some() => {
                 return Outcome::Failed("expected a failure, got an answer".into());
             }
@@ -263,7 +315,12 @@ impl Runner {
     }
 
     /// An instant query and the same instant inside a range query must agree.
-    fn check_in_range(&self, when: &When, query: &str, value: &QueryValue) -> Result<(), String> {
+    fn check_in_range(
+        &mut self,
+        when: &When,
+        query: &str,
+        value: &QueryValue,
+    ) -> Result<(), String> {
         let (When::Instant(t), QueryValue::Vector(v)) = (when, value) else {
             return Ok(());
         };
@@ -274,27 +331,23 @@ impl Runner {
             return Ok(());
         }
         let minute = 60_000;
-        let around = super::range(
-            &self.store,
-            query,
-            (t - minute, t + minute),
-            minute,
-            &self.options,
-        )
-        // A neighbouring instant may fail where this one does not.
-        .unwrap_or_else(|_| Answer {
-            value: QueryValue::Matrix(
-                v.iter()
-                    .map(|s| SeriesData {
-                        labels: s.labels.clone(),
-                        times: vec![*t],
-                        values: vec![s.value],
-                    })
-                    .collect(),
-            ),
-            warnings: Vec::new(),
-            infos: Vec::new(),
-        });
+        let around = self
+            .engine
+            .range(query, (t - minute, t + minute), minute)
+            // A neighbouring instant may fail where this one does not.
+            .unwrap_or_else(|_| Answer {
+                value: QueryValue::Matrix(
+                    v.iter()
+                        .map(|s| SeriesData {
+                            labels: s.labels.clone(),
+                            times: vec![*t],
+                            values: vec![s.value],
+                        })
+                        .collect(),
+                ),
+                warnings: Vec::new(),
+                infos: Vec::new(),
+            });
         let QueryValue::Matrix(m) = around.value else {
             return Err("range query gave no matrix".into());
         };
@@ -313,217 +366,4 @@ impl Runner {
             ))
         }
     }
-}
-
-fn judge_error(text: &str, expected: &Expected) -> Outcome {
-    match &expected.fail {
-        None => Outcome::Failed(format!("unexpected error: {text}")),
-        Some(check) if check.holds(text) => Outcome::Passed,
-        Some(_) => Outcome::Failed(format!("failed as expected, with another text: {text}")),
-    }
-}
-
-fn check_notes(answer: &Answer, expected: &Expected) -> Result<(), String> {
-    for (note, wanted, check) in &expected.notes {
-        let (name, texts) = match note {
-            Note::Warning => ("warning", &answer.warnings),
-            Note::Info => ("info", &answer.infos),
-        };
-        let found = texts.iter().any(|t| check.holds(t));
-        if found != *wanted {
-            let want = if *wanted {
-                "expected a matching"
-            } else {
-                "expected no"
-            };
-            return Err(format!("{want} {name}, got {texts:?}"));
-        }
-    }
-    Ok(())
-}
-
-fn check_value(when: &When, value: &QueryValue, expected: &Expected) -> Result<(), String> {
-    let differs = || format!("expected {:?}, got {value:?}", expected.series);
-    match value {
-        QueryValue::Text(s) => match &expected.text {
-            Some(want) if want == s => Ok(()),
-            want => Err(format!("expected text {want:?}, got {s:?}")),
-        },
-        QueryValue::Scalar(v) => match expected.scalar {
-            Some(want) if near(want, *v) => Ok(()),
-            want => Err(format!("expected scalar {want:?}, got {v}")),
-        },
-        QueryValue::Vector(v) => {
-            if v.len() != expected.series.len() {
-                return Err(differs());
-            }
-            for (i, s) in v.iter().enumerate() {
-                let place = expected.series.iter().position(|e| e.labels == s.labels);
-                let place = place.ok_or_else(differs)?;
-                let want = expected.series[place].values.first().copied().flatten();
-                if !want.is_some_and(|w| near(w, s.value)) || (expected.ordered && place != i) {
-                    return Err(differs());
-                }
-            }
-            Ok(())
-        }
-        QueryValue::Matrix(m) => {
-            let (start, step) = match (when, expected.matrix) {
-                (When::Range(start, _, step), _) => (*start, *step),
-                (When::Instant(_), Some(x)) => x,
-                _ => return Err("expected no range vector here".into()),
-            };
-            let wanted: Vec<_> = expected
-                .series
-                .iter()
-                .map(|e| (e, e.at(start, step)))
-                .filter(|(_, points)| !points.is_empty())
-                .collect();
-            let same = wanted.len() == m.len()
-                && wanted.iter().all(|(e, points)| {
-                    m.iter().find(|s| s.labels == e.labels).is_some_and(|s| {
-                        let got = s.times.iter().zip(&s.values);
-                        got.len() == points.len()
-                            && got
-                                .zip(points)
-                                .all(|((&t, &v), &(wt, wv))| t == wt && near(wv, v))
-                    })
-                });
-            if same { Ok(()) } else { Err(differs()) }
-        }
-    }
-}
-
-fn near(a: f64, b: f64) -> bool {
-    if a == b || (a.is_nan() && b.is_nan()) {
-        return true;
-    }
-    let (sum, diff) = (a.abs() + b.abs(), (a - b).abs());
-    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
-        return diff < EPSILON * f64::MIN_POSITIVE;
-    }
-    diff / sum.min(f64::MAX) < EPSILON
-}
-
-fn parse_eval(head: &str) -> Result<(When, &str, &str), String> {
-    let mut rest = head;
-    let mut word = || {
-        rest = rest.trim_start();
-        let n = rest.find(char::is_whitespace).unwrap_or(rest.len());
-        let (w, r) = rest.split_at(n);
-        rest = r;
-        w
-    };
-    let mode = word().trim_start_matches("eval").trim_start_matches('_');
-    match (word(), word()) {
-        ("instant", "at") => {
-            let t = millis(word())?;
-            Ok((When::Instant(t), rest.trim(), mode))
-        }
-        ("range", "from") => {
-            let a = millis(word())?;
-            word();
-            let b = millis(word())?;
-            word();
-            let step = millis(word())?;
-            Ok((When::Range(a, b, step), rest.trim(), mode))
-        }
-        _ => Err("expected 'eval instant at TIME QUERY' or 'eval range from TIME to TIME step TIME QUERY'".into()),
-    }
-}
-
-fn expectations(lines: &[&str], mode: &str) -> Result<Expected, String> {
-    let mut e = Expected::default();
-    match mode {
-        "fail" => e.fail = Some(Check::Any),
-        "ordered" => e.ordered = true,
-        "warn" => e.notes.push((Note::Warning, true, Check::Any)),
-        "info" => e.notes.push((Note::Info, true, Check::Any)),
-        _ => {}
-    }
-    for line in lines {
-        if let Some(rest) = line.strip_prefix("expect ") {
-            expectation(rest.trim(), &mut e)?;
-        } else if let Ok(v) = line.parse::<f64>() {
-            e.scalar = Some(v);
-        } else {
-            e.series
-                .push(series::describe(line).map_err(|m| format!("{line}: {m}"))?);
-        }
-    }
-    Ok(e)
-}
-
-fn expectation(text: &str, e: &mut Expected) -> Result<(), String> {
-    let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
-    let rest = rest.trim();
-    let check = || -> Result<Check, String> {
-        if let Some(m) = rest.strip_prefix("msg:") {
-            Ok(Check::Exact(m.trim().to_string()))
-        } else if let Some(m) = rest.strip_prefix("regex:") {
-            Regex::new(m.trim())
-                .map(Check::Pattern)
-                .map_err(|x| x.to_string())
-        } else {
-            Ok(Check::Any)
-        }
-    };
-    match word {
-        "fail" => e.fail = Some(check()?),
-        "ordered" => e.ordered = true,
-        "warn" => e.notes.push((Note::Warning, true, check()?)),
-        "info" => e.notes.push((Note::Info, true, check()?)),
-        "no_warn" => e.notes.push((Note::Warning, false, check()?)),
-        "no_info" => e.notes.push((Note::Info, false, check()?)),
-        "string" => {
-            let quote = rest.chars().next().unwrap_or('"');
-            e.text = Some(rest.trim_matches(quote).to_string());
-        }
-        "range" => {
-            let words: Vec<&str> = rest.split_whitespace().collect();
-            let find = |name| {
-                words
-                    .iter()
-                    .position(|w| *w == name)
-                    .and_then(|i| words.get(i + 1))
-            };
-            match (find("from"), find("step")) {
-                (Some(from), Some(step)) => e.matrix = Some((millis(from)?, millis(step)?)),
-                _ => return Err(format!("unknown expectation {text:?}")),
-            }
-        }
-        _ => return Err(format!("unknown expectation {text:?}")),
-    }
-    Ok(())
-}
-
-/// Milliseconds of `1h30m`, `90s`, `1ms`, or plain seconds.
-fn millis(s: &str) -> Result<i64, String> {
-    let bad = || format!("not a time: {s:?}");
-    if let Ok(seconds) = s.parse::<f64>() {
-        return Ok((seconds * 1000.0).round() as i64);
-    }
-    let (negative, mut rest) = s.strip_prefix('-').map_or((false, s), |r| (true, r));
-    let mut total = 0;
-    while !rest.is_empty() {
-        let n = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let value: i64 = rest[..n].parse().map_err(|_| bad())?;
-        let u = rest[n..]
-            .bytes()
-            .take_while(u8::is_ascii_alphabetic)
-            .count();
-        let unit = match &rest[n..n + u] {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            "w" => 604_800_000,
-            "y" => 31_536_000_000,
-            _ => return Err(bad()),
-        };
-        total += value * unit;
-        rest = &rest[n + u..];
-    }
-    Ok(if negative { -total } else { total })
 }

@@ -133,8 +133,13 @@ fn deep_and_long_queries_are_refused_or_answered_but_never_crash() {
         ("abs(", ")"),
         ("1+(", ")"),
         ("sum(", ")"),
+        ("a[1m:", "]"),
+        ("{a=\"", "\"}"),
+        ("y[", ""),
+        ("y + on (", ")"),
+        ("y offset -", ""),
     ] {
-        for n in [50, 190, 400, 5_000] {
+        for n in [50, 190, 400, 5_000, 100_000] {
             let q = format!("{}y{}", open.repeat(n), close.repeat(n));
             let _ = at(&q, 60_000);
         }

@@ -87,6 +87,11 @@ impl Labels {
         &self.0
     }
 
+    /// Where the storage lies: the same for clones of one set, and for no other set that is alive.
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).cast::<()>() as usize
+    }
+
     /// How many labels there are, the metric's name among them.
     pub fn len(&self) -> usize {
         self.0.len()
