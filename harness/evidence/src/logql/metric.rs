@@ -34,10 +34,18 @@ pub(super) struct Window {
     range: i64,
     offset: i64,
     unwrapped: bool,
-    /// By time; of equal times in the order of reading.
-    series: Vec<(Labels, Vec<(i64, f64)>)>,
+    series: Vec<Read>,
     /// What `absent_over_time` answers with.
     absent: Labels,
+}
+
+/// What was read of one series.
+struct Read {
+    labels: Labels,
+    /// By time; of equal times in the order of reading.
+    samples: Vec<(i64, f64)>,
+    /// Times of all its lines, for [`counts_lines`].
+    lines: Vec<i64>,
 }
 
 pub(super) struct Replacement {
@@ -152,7 +160,18 @@ impl Window {
         let start = shifted(steps.start).saturating_sub(agg.range);
         let end = shifted(steps.end);
         let mut index: HashMap<Labels, usize> = HashMap::new();
-        let mut series: Vec<(Labels, Vec<(i64, f64)>)> = Vec::new();
+        let mut slot_of = |labels: Labels, series: &mut Vec<Read>| {
+            *index.entry(labels.clone()).or_insert_with(|| {
+                series.push(Read {
+                    labels,
+                    samples: Vec::new(),
+                    lines: Vec::new(),
+                });
+                series.len() - 1
+            })
+        };
+        let counts_lines = counts_lines(agg);
+        let mut series: Vec<Read> = Vec::new();
         for stream in store.select(start, end, |labels| pipeline.selector.fits(labels)) {
             for (n, entry) in stream.entries.iter().enumerate() {
                 if n % 1024 == 0 {
@@ -162,6 +181,10 @@ impl Window {
                 let mut line = Cow::Borrowed(&*entry.line);
                 if !pipeline.process(entry.ts, &mut line, &mut view) {
                     continue;
+                }
+                if counts_lines && view.error().is_none() {
+                    let slot = slot_of(series_labels(agg, keep, &view), &mut series);
+                    series[slot].lines.push(entry.ts);
                 }
                 let Some(value) = value_of(agg, &line, &mut view) else {
                     continue;
@@ -175,24 +198,21 @@ impl Window {
                         series: view.labels().to_string(),
                     });
                 }
-                let labels = series_labels(agg, keep, &view);
-                let slot = *index.entry(labels.clone()).or_insert_with(|| {
-                    series.push((labels, Vec::new()));
-                    series.len() - 1
-                });
+                let slot = slot_of(series_labels(agg, keep, &view), &mut series);
                 if series.len() > limits.inner_series {
                     return Err(QueryError::Limit(format!(
                         "more than {} series on the way to the answer",
                         limits.inner_series
                     )));
                 }
-                series[slot].1.push((entry.ts, value));
+                series[slot].samples.push((entry.ts, value));
             }
         }
-        for (_, samples) in &mut series {
-            samples.sort_by_key(|(ts, _)| *ts);
+        for each in &mut series {
+            each.samples.sort_by_key(|(ts, _)| *ts);
+            each.lines.sort_unstable();
         }
-        series.sort_by(|a, b| a.0.cmp(&b.0));
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(Self {
             op: agg.op,
             param: agg.param.unwrap_or(0.0),
@@ -213,8 +233,8 @@ impl Window {
             (from, to)
         };
         if self.op == RangeOp::Absent {
-            let any = self.series.iter().any(|(_, samples)| {
-                let (from, to) = within(samples);
+            let any = self.series.iter().any(|each| {
+                let (from, to) = within(&each.samples);
                 from < to
             });
             return if any {
@@ -227,25 +247,37 @@ impl Window {
             };
         }
         let mut out = Vec::new();
-        for (labels, samples) in &self.series {
-            let (from, to) = within(samples);
+        for each in &self.series {
+            let (from, to) = within(&each.samples);
             if from == to {
                 continue;
             }
+            let lines = each.lines.partition_point(|ts| *ts <= end)
+                - each.lines.partition_point(|ts| *ts <= start);
             let window = over_time::Samples {
-                samples: &samples[from..to],
+                samples: &each.samples[from..to],
+                lines,
                 start,
                 end,
             };
             if let Some(value) = window.value(self.op, self.param, self.unwrapped) {
                 out.push(Sample {
-                    labels: labels.clone(),
+                    labels: each.labels.clone(),
                     value,
                 });
             }
         }
         out
     }
+}
+
+/// Whether an average is taken over all lines, those without a value among them.
+///
+/// Loki computes `avg_over_time` with a grouping as `sum_over_time` over `count_over_time`, and the
+/// count is of lines, unwrapped or not: a line that lacks the label draws the average down. The
+/// recorded answers have it so, and so has this.
+fn counts_lines(agg: &RangeAgg) -> bool {
+    agg.op == RangeOp::Avg && agg.grouping.is_some()
 }
 
 /// The value of a line; `None` when it has none to unwrap. A value that is no number marks the

@@ -12,6 +12,8 @@ mod metric;
 mod parser;
 mod pipeline;
 mod query;
+#[cfg(test)]
+mod scripts;
 mod units;
 
 pub use error::QueryError;

@@ -5,6 +5,8 @@ use super::super::ast::RangeOp;
 /// Samples of one series in `(start, end]`, by time.
 pub(super) struct Samples<'a> {
     pub(super) samples: &'a [(i64, f64)],
+    /// Lines that an average is taken over; 0 when over the samples.
+    pub(super) lines: usize,
     /// Nanoseconds, not in the window itself.
     pub(super) start: i64,
     /// Nanoseconds.
@@ -22,6 +24,7 @@ impl Samples<'_> {
             RangeOp::Rate if !unwrapped => count / seconds,
             RangeOp::Rate | RangeOp::BytesRate => sum(values()) / seconds,
             RangeOp::Sum | RangeOp::Bytes => sum(values()),
+            RangeOp::Avg if self.lines > 0 => sum(values()) / self.lines as f64,
             RangeOp::Avg => mean(values()),
             RangeOp::Min => values().reduce(|a, b| if b < a || a.is_nan() { b } else { a })?,
             RangeOp::Max => values().reduce(|a, b| if b > a || a.is_nan() { b } else { a })?,

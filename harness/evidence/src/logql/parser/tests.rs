@@ -164,6 +164,26 @@ fn depth_and_length_are_bounded() {
     let filters = format!("{{a=\"b\"}} | {}", "x=1 or ".repeat(10_000));
     assert!(error(&filters).contains("operators"));
     assert!(error(&"x".repeat(1_000_000)).contains("bytes"));
+    let hostile = [
+        ("(", "1", ")"),
+        ("sum(", "1", ")"),
+        ("rate((", "{a=\"b\"}", ")"),
+        ("-", "1", ""),
+        ("1 + ", "1", ""),
+        ("{a=\"b\"} | (", "x=1", ")"),
+        ("{a=\"b\"} | x=1 ", "or x=1", ""),
+        ("{a=\"b\"} | line_format `{{(", "x", ")"),
+        ("{a=\"b\"} | line_format `{{if 1}}", "", ""),
+        ("{a=\"b\"} |~ `(", "", ""),
+    ];
+    for (open, middle, close) in hostile {
+        for n in [10_000, 100_000] {
+            let text = format!("{}{middle}{}", open.repeat(n), close.repeat(n));
+            assert!(super::super::Query::new(&text).is_err(), "{open}");
+        }
+    }
+    let (head, unit) = ("{a=\"b\"} | line_format `", "{{if 1}}a{{else ");
+    assert!(super::super::Query::new(&format!("{head}{}`", unit.repeat(8_000))).is_err());
 }
 
 proptest! {

@@ -17,6 +17,9 @@ use parse::{Argument, Command, Node, Pipe};
 /// Most output of one template for one line: a `repeat` may not take the memory of the process.
 const MOST_OUTPUT: usize = 1 << 20;
 
+/// Most nodes one template visits for one line: ranges in ranges may not take the time of the process.
+const MOST_WORK: usize = 100_000;
+
 /// A parsed template.
 pub(super) struct Template {
     nodes: Vec<Node>,
@@ -40,6 +43,7 @@ impl Template {
             view,
             variables: Vec::new(),
             dot: None,
+            work: 0,
             out: String::new(),
         };
         scope.nodes(&self.nodes)?;
@@ -54,6 +58,7 @@ struct Scope<'a, 'v> {
     variables: Vec<(String, Value)>,
     /// `None` at the top, where the dot is the labels.
     dot: Option<Value>,
+    work: usize,
     out: String,
 }
 
@@ -66,6 +71,10 @@ impl Scope<'_, '_> {
     }
 
     fn node(&mut self, node: &Node) -> Result<(), String> {
+        self.work += 1;
+        if self.work > MOST_WORK {
+            return Err(format!("more than {MOST_WORK} steps"));
+        }
         match node {
             Node::Text(text) => self.out.push_str(text),
             Node::Action(pipe) => {
@@ -323,5 +332,8 @@ mod tests {
         assert!(render("{{ repeat 99999999 .app }}").is_err());
         assert!(render("{{ div 1 0 }}").is_err());
         assert!(render("{{ trunc .app }}").is_err());
+        let list = "{{ range split \",\" (repeat 2000 \"a,\") }}";
+        let nested = format!("{list}{list}x{{{{ end }}}}{{{{ end }}}}");
+        assert!(render(&nested).is_err());
     }
 }

@@ -125,7 +125,7 @@ async fn errors_are_plain_text() {
         ),
         (
             "/api/metrics/query?q=%7B%7D%7Ccompare(%7B%7D)&start=0&end=9",
-            "compare() is not supported",
+            "line 1, col 4: compare() is not supported by the embedded evaluator",
         ),
         (
             "/api/metrics/query_range?q=%7B%7D%7Crate()&start=0&end=600&step=1ms",
