@@ -267,6 +267,8 @@ pub(crate) enum Function {
         top: i64,
         /// The selection's own window in nanoseconds since the Unix epoch, 0 for the query's.
         window: (i64, i64),
+        /// Line and column of its name.
+        place: (usize, usize),
     },
 }
 

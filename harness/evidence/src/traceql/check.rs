@@ -40,6 +40,7 @@ pub(super) fn query(query: &Query) -> Checked {
             selection,
             top,
             window,
+            ..
         } => {
             spanset(selection)?;
             if *top <= 0 {

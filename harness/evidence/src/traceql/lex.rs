@@ -1,10 +1,10 @@
 //! Text into tokens.
 
-use winnow::ascii::{digit1, multispace0};
+use winnow::ascii::{digit1, multispace1};
 use winnow::combinator::{alt, not, opt, preceded, repeat};
 use winnow::prelude::*;
 use winnow::stream::{LocatingSlice, Location};
-use winnow::token::{any, none_of, one_of, take_while};
+use winnow::token::{any, none_of, one_of, take_until, take_while};
 
 use super::TraceQlError;
 
@@ -58,7 +58,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Spanned>, TraceQlError> {
     let mut input = LocatingSlice::new(text);
     let mut all = Vec::new();
     loop {
-        let _: winnow::Result<&str> = multispace0.parse_next(&mut input);
+        skip_blank(&mut input);
         let at = input.current_token_start();
         if input.is_empty() {
             all.push(Spanned {
@@ -66,6 +66,13 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Spanned>, TraceQlError> {
                 token: Token::End,
             });
             return Ok(all);
+        }
+        if text[at..].starts_with("/*") {
+            return Err(error(
+                text,
+                at,
+                "syntax error: comment not terminated".into(),
+            ));
         }
         let token = alt((number, string, attribute, word, sign)).parse_next(&mut input);
         let token = token.map_err(|_| match text[at..].chars().next() {
@@ -87,6 +94,14 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Spanned>, TraceQlError> {
         })?;
         all.push(Spanned { at, token });
     }
+}
+
+/// Skips blanks and comments, `//` to the end of the line and `/* … */`.
+fn skip_blank(input: &mut Input<'_>) {
+    let line = ("//", take_while(0.., |c| c != '\n')).void();
+    let block = ("/*", take_until(0.., "*/"), "*/").void();
+    let _: winnow::Result<()> =
+        repeat(0.., alt((multispace1.void(), line, block))).parse_next(input);
 }
 
 /// A syntax error at a byte offset.

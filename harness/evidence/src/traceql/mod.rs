@@ -11,6 +11,8 @@ pub(crate) mod eval;
 mod lex;
 mod parse;
 #[cfg(test)]
+mod scripts;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use ast::Query;

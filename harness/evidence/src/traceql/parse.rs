@@ -11,15 +11,29 @@ use super::lex::{Spanned, Token, error, tokens};
 /// Brackets deeper than this are refused: recursion must end before the stack does.
 const MAX_DEPTH: usize = 64;
 
+/// Operators of one query: each may be a level of the tree, which is walked recursively too.
+const MAX_OPERATORS: usize = 512;
+
+/// Longest query, bytes.
+const MAX_BYTES: usize = 128 * 1024;
+
 /// `compare()` keeps this many values of each attribute when not told otherwise.
 const COMPARE_TOP: i64 = 10;
 
 pub(super) fn query(text: &str) -> Result<Query, TraceQlError> {
+    if text.len() > MAX_BYTES {
+        return Err(error(
+            text,
+            0,
+            format!("the query is longer than {MAX_BYTES} bytes"),
+        ));
+    }
     let mut parser = Parser {
         text,
         tokens: tokens(text)?,
         at: 0,
         depth: 0,
+        operators: 0,
     };
     let query = parser.query()?;
     match parser.peek() {
@@ -37,6 +51,7 @@ pub(super) fn attribute(text: &str) -> Result<Attribute, TraceQlError> {
         tokens: tokens(&text)?,
         at: 1,
         depth: 0,
+        operators: 0,
     };
     let attribute = parser.attribute()?;
     parser.expect_close()?;
@@ -48,6 +63,7 @@ struct Parser<'a> {
     tokens: Vec<Spanned>,
     at: usize,
     depth: usize,
+    operators: usize,
 }
 
 type Parsed<T> = Result<T, TraceQlError>;
@@ -111,6 +127,15 @@ impl Parser<'_> {
             what => format!(", expecting {what}"),
         };
         self.fail(format!("syntax error: unexpected {found}{expecting}"))
+    }
+
+    /// Counts an operator that was just read.
+    fn operator(&mut self) -> Parsed<()> {
+        self.operators += 1;
+        if self.operators > MAX_OPERATORS {
+            return Err(self.fail(format!("more than {MAX_OPERATORS} operators")));
+        }
+        Ok(())
     }
 
     fn deeper<T>(&mut self, inner: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
@@ -279,6 +304,7 @@ impl Parser<'_> {
                 return Err(self.mixed());
             }
             self.at += 1;
+            self.operator()?;
             let op = if sign == "&&" {
                 SpansetOp::And
             } else {
@@ -298,6 +324,7 @@ impl Parser<'_> {
     fn structural(&mut self) -> Parsed<Spanset> {
         let mut left = self.spanset_primary()?;
         while let Some(op) = self.structural_op() {
+            self.operator()?;
             left = Spanset::Op(op, Box::new(left), Box::new(self.spanset_primary()?));
         }
         Ok(left)
@@ -374,6 +401,7 @@ impl Parser<'_> {
                     return Err(p.mixed());
                 }
                 p.at += 1;
+                p.operator()?;
                 left = Expr::Binary(op, Box::new(left), Box::new(p.comparing()?));
                 before = Some(op);
             }
@@ -389,6 +417,7 @@ impl Parser<'_> {
                 None if self.take("!~") => Op::NotRe,
                 None => return Ok(left),
             };
+            self.operator()?;
             left = Expr::Binary(op, Box::new(left), Box::new(self.sum()?));
         }
     }
@@ -402,6 +431,7 @@ impl Parser<'_> {
                 _ => return Ok(left),
             };
             self.at += 1;
+            self.operator()?;
             left = Expr::Binary(op, Box::new(left), Box::new(self.product()?));
         }
     }
@@ -416,6 +446,7 @@ impl Parser<'_> {
                 _ => return Ok(left),
             };
             self.at += 1;
+            self.operator()?;
             left = Expr::Binary(op, Box::new(left), Box::new(self.power()?));
         }
     }
@@ -557,6 +588,11 @@ impl Parser<'_> {
     }
 
     fn compare(&mut self) -> Parsed<Function> {
+        // The name and its bracket have been read.
+        let place = match error(self.text, self.tokens[self.at - 2].at, String::new()) {
+            TraceQlError::Syntax { line, col, .. } => (line, col),
+            TraceQlError::Meaning(_) => (1, 1),
+        };
         if !matches!(self.peek(), Token::Sign("{")) {
             return Err(self.unexpected("{"));
         }
@@ -575,6 +611,7 @@ impl Parser<'_> {
             selection,
             top: number(0).unwrap_or(COMPARE_TOP),
             window,
+            place,
         })
     }
 

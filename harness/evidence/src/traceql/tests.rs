@@ -409,6 +409,25 @@ fn what_is_not_supported_is_refused_by_name_and_position() {
     let deep = format!("{{ {}true{} }}", "(".repeat(5000), ")".repeat(5000));
     assert!(parse(&deep).is_err());
     assert!(parse(&"!".repeat(100_000)).is_err());
+    for (open, middle, close) in [
+        ("(", "{}", ")"),
+        ("{", "", ""),
+        ("{ (", "true", ")"),
+        ("{ -", "1 }", ""),
+        ("{ 2^", "2 }", ""),
+        ("{ .a + ", "1 = 1 }", ""),
+        ("{ .a = ", "1 }", ""),
+        ("{ .a && ", "true }", ""),
+        ("{} > ", "{}", ""),
+        ("{} && ", "{}", ""),
+        ("{} | count() > ", "1", ""),
+    ] {
+        // As hostile as a request can be, on a thread with a server's stack.
+        let text = format!("{}{middle}{}", open.repeat(100_000), close.repeat(100_000));
+        assert!(parse(&text).is_err(), "{open}");
+        let text = format!("{}{middle}{}", open.repeat(12_000), close.repeat(12_000));
+        assert!(parse(&text).is_err(), "{open}");
+    }
 }
 
 #[test]
@@ -427,7 +446,88 @@ fn a_duration_is_written_as_go_writes_it() {
     }
 }
 
+/// Spans of one trace: of each the number of its parent (an earlier span, itself for none) and in
+/// which of the two sets it is.
+fn family() -> impl Strategy<Value = Vec<(usize, bool, bool)>> {
+    proptest::collection::vec((any::<usize>(), any::<bool>(), any::<bool>()), 1..14).prop_map(|v| {
+        let one = |(at, (parent, a, b))| (parent % (at + 1), a, b);
+        v.into_iter().enumerate().map(one).collect()
+    })
+}
+
+/// Whether `b` is the child (…) of `a`, by following parents one at a time.
+fn naive(family: &[(usize, bool, bool)], relation: &str, a: usize, b: usize) -> bool {
+    let parent = |of: usize| (family[of].0 != of).then_some(family[of].0);
+    let above = |mut at: usize, wanted: usize| {
+        while let Some(next) = parent(at) {
+            if next == wanted {
+                return true;
+            }
+            at = next;
+        }
+        false
+    };
+    match relation {
+        ">" => parent(b) == Some(a),
+        "<" => parent(a) == Some(b),
+        ">>" => above(b, a),
+        "<<" => above(a, b),
+        _ => a != b && parent(a).is_some() && parent(a) == parent(b),
+    }
+}
+
 proptest! {
+    #[test]
+    fn relations_are_those_of_the_parents(family in family()) {
+        let store = TraceStore::default();
+        let span = |(at, (parent, a, b)): (usize, &(usize, bool, bool))| Span {
+            trace_id: 1_u128.to_be_bytes().into(),
+            span_id: (at as u64 + 1).to_be_bytes().into(),
+            parent_span_id: if *parent == at {
+                Vec::new()
+            } else {
+                (*parent as u64 + 1).to_be_bytes().into()
+            },
+            attributes: vec![attr("a", V::BoolValue(*a)), attr("b", V::BoolValue(*b))],
+            start_time_unix_nano: SECOND,
+            end_time_unix_nano: 2 * SECOND,
+            ..Span::default()
+        };
+        store.ingest(vec![ResourceSpans {
+            scope_spans: vec![ScopeSpans {
+                spans: family.iter().enumerate().map(span).collect(),
+                ..ScopeSpans::default()
+            }],
+            ..ResourceSpans::default()
+        }]);
+        let bounds = Bounds { window: None, traces: 9, spans: 99, duration: (0, u64::MAX) };
+        let of = |side: fn(&(usize, bool, bool)) -> bool| -> Vec<usize> {
+            (0..family.len()).filter(|i| side(&family[*i])).collect()
+        };
+        let (left, right) = (of(|s| s.1), of(|s| s.2));
+        for relation in [">", "<", ">>", "<<", "~"] {
+            let related = |b: &usize| left.iter().any(|a| naive(&family, relation, *a, *b));
+            let relates = |a: &usize| right.iter().any(|b| naive(&family, relation, *a, *b));
+            let mut both: Vec<usize> = right.iter().copied().filter(|b| related(b)).collect();
+            both.extend(left.iter().copied().filter(|a| relates(a)));
+            both.sort_unstable();
+            both.dedup();
+            for (sign, wanted) in [
+                ("", right.iter().copied().filter(|b| related(b)).collect::<Vec<_>>()),
+                ("!", right.iter().copied().filter(|b| !related(b)).collect()),
+                ("&", both),
+            ] {
+                let text = format!("{{ span.a }} {sign}{relation} {{ span.b }}");
+                let query = parse(&text).expect("a query");
+                let found = search(&store, &query, &bounds).expect("it runs");
+                let spans = found.iter().flat_map(|t| &t.sets).flat_map(|s| &s.spans);
+                let mut got: Vec<usize> = spans.map(|s| s.id as usize - 1).collect();
+                got.sort_unstable();
+                prop_assert_eq!(got, wanted, "{}", text);
+            }
+        }
+    }
+
     #[test]
     fn no_text_makes_the_parser_panic(text in any::<String>()) {
         let _ = parse(&text);

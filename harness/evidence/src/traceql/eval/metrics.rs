@@ -98,7 +98,15 @@ pub(crate) fn evaluate(
     let read = match &metric.function {
         Function::Rate | Function::CountOverTime => None,
         Function::Fold(_, of) | Function::Quantile(of, _) | Function::Histogram(of) => Some(of),
-        Function::Compare { .. } => return refuse("compare() is not supported"),
+        // Its answers depend on how the real server lays out its blocks: attributes that have a
+        // column of their own are counted as `nil` where they are missing, others are not.
+        Function::Compare {
+            place: (line, col), ..
+        } => {
+            return refuse(&format!(
+                "line {line}, col {col}: compare() is not supported by the embedded evaluator"
+            ));
+        }
     };
     if read == Some(&Attribute::Intrinsic(Intrinsic::TraceDuration)) {
         return refuse("traceDuration is not supported in functions over time, only in conditions");

@@ -6,6 +6,7 @@
 
 pub(crate) mod cond;
 pub(crate) mod field;
+mod kin;
 pub(crate) mod metrics;
 pub(crate) mod pipeline;
 pub(crate) mod search;

@@ -2,10 +2,11 @@
 
 use super::cond::{Cond, Test, compare, compile};
 use super::field::{self, Val};
+use super::kin::Kin;
 use super::tree::Tree;
 use crate::traceql::TraceQlError;
 use crate::traceql::ast::{
-    Aggregate, Attribute, Expr, Fold, Op, Relation, Spanset, SpansetOp, Stage, Static,
+    Aggregate, Attribute, Expr, Fold, Op, Spanset, SpansetOp, Stage, Static,
 };
 
 /// Spans of one trace (local numbers) and what was computed of them.
@@ -254,34 +255,17 @@ fn combine(tree: &Tree<'_>, op: SpansetOp, left: Vec<u32>, right: Vec<u32>) -> V
             negated,
             union,
         } => {
-            let holds = |a: u32, b: u32| related(tree, relation, a, b);
+            let kin = Kin::new(tree, relation, &left);
             let mut found: Vec<u32> = right
                 .iter()
                 .copied()
-                .filter(|b| left.iter().any(|a| holds(*a, *b)) != negated)
+                .filter(|span| kin.has(tree, *span) != negated)
                 .collect();
             if union {
-                let of_left = left
-                    .iter()
-                    .copied()
-                    .filter(|a| right.iter().any(|b| holds(*a, *b)));
-                found.extend(of_left);
+                let kin = Kin::new(tree, relation.inverse(), &right);
+                found.extend(left.iter().copied().filter(|span| kin.has(tree, *span)));
             }
             sorted(found)
-        }
-    }
-}
-
-/// Whether `right` stands in the relation to `left`.
-fn related(tree: &Tree<'_>, relation: Relation, left: u32, right: u32) -> bool {
-    let parent = |of: u32| tree.place(of).parent;
-    match relation {
-        Relation::Child => parent(right) == Some(left),
-        Relation::Parent => parent(left) == Some(right),
-        Relation::Descendant => tree.descends(right, left),
-        Relation::Ancestor => tree.descends(left, right),
-        Relation::Sibling => {
-            left != right && parent(left).is_some() && parent(left) == parent(right)
         }
     }
 }

@@ -77,12 +77,6 @@ impl<'t> Tree<'t> {
             places
         })
     }
-
-    /// Whether `below` is a descendant of `above`.
-    pub(crate) fn descends(&self, below: u32, above: u32) -> bool {
-        let (below, above) = (self.place(below), self.place(above));
-        above.left > 0 && below.left > above.left && below.left < above.right
-    }
 }
 
 /// Numbers the walk. By a stack of its own: a trace may be deeper than the thread's stack.
