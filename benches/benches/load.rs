@@ -12,7 +12,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use harness::run_dir::RunDir;
 use harness_core::measure::Measurements;
 use harness_core::observation::{Observation, Outcome};
-use harness_core::request::{Planner, RequestPlan};
+use harness_core::request::{Answer, Planner, RequestPlan};
 use harness_core::scenario::Scenario;
 use harness_core::schedule::{Arrival, open};
 use harness_core::units::Nanos;
@@ -101,13 +101,23 @@ fn answer(rows: &[Value], plan: &RequestPlan) -> Vec<u8> {
     serde_json::to_vec(&json!({"result": row["answer"], "scores": scores})).expect("JSON")
 }
 
+/// An answer without headers, as far as it is judged.
+fn answered(body: &[u8]) -> Answer<'_> {
+    Answer {
+        status: 200,
+        header: &|_| None,
+        body,
+        latency: Nanos(5_000_000),
+    }
+}
+
 fn judge(c: &mut Criterion) {
     let (planner, arrivals) = planned(Some(0));
     let rows: Vec<Value> = harness_benches::documents()
         .lines()
         .map(|line| serde_json::from_str(line).expect("a row of JSON"))
         .collect();
-    let answered: Vec<(RequestPlan, Vec<u8>)> = arrivals
+    let answers: Vec<(RequestPlan, Vec<u8>)> = arrivals
         .iter()
         .take(500)
         .map(|arrival| {
@@ -116,17 +126,17 @@ fn judge(c: &mut Criterion) {
             (plan, body)
         })
         .collect();
-    for (plan, body) in &answered {
-        let (outcome, _, detail) = planner.judge_answer(plan, 200, body);
-        assert_eq!(outcome, Outcome::Expected, "{detail:?}");
+    for (plan, body) in &answers {
+        let judged = planner.judge(plan, &answered(body));
+        assert_eq!(judged.outcome, Outcome::Expected, "{:?}", judged.detail);
     }
     let mut group = c.benchmark_group("request");
     group.throughput(Throughput::Elements(1));
-    let mut next = answered.iter().cycle();
+    let mut next = answers.iter().cycle();
     group.bench_function("judge_answer", |b| {
         b.iter(|| {
             let (plan, body) = next.next().expect("a cycle has no end");
-            planner.judge_answer(plan, 200, black_box(body))
+            planner.judge(plan, &answered(black_box(body)))
         });
     });
     group.finish();

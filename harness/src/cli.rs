@@ -7,12 +7,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use harness_core::problem::Problems;
+use harness_core::schedule::Shard;
 use tracing_subscriber::EnvFilter;
 
 use crate::inputs::{self, Overrides};
 use crate::output::{self, Format};
 use crate::run::{self, Failure, RunOptions};
 use crate::run_dir::{self, RunDirError};
+use crate::set::Set;
+use crate::show::{self, Form, ShowOptions};
 use crate::stack::{self, StackOptions};
 
 /// Exit code of an internal error.
@@ -42,6 +45,8 @@ enum Command {
     Run(RunArgs),
     /// Judge a finished run again, offline, from what it recorded.
     Judge(JudgeArgs),
+    /// Show what a scenario will send, and when, without sending it.
+    Schedule(ScheduleArgs),
     /// Check scenario and SLO files without running anything.
     Check {
         /// Scenario files, SLO files, or directories of SLO files.
@@ -93,6 +98,44 @@ struct RunArgs {
     /// No progress on stderr.
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    over: OverArgs,
+}
+
+/// What the command line says over a scenario's file.
+#[derive(Debug, clap::Args)]
+struct OverArgs {
+    /// A value instead of the scenario's, by its path: loads.steady.stages[0].rate=200/s.
+    #[arg(long, value_name = "PATH=VALUE")]
+    set: Vec<Set>,
+    /// A variable of the scenario, instead of the environment's: TOKEN=secret.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<(String, String)>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("is not NAME=VALUE".into()),
+    }
+}
+
+#[derive(Debug, clap::Args)]
+struct ScheduleArgs {
+    /// The scenario file.
+    scenario: PathBuf,
+    /// Form of what is printed.
+    #[arg(long, value_enum, default_value = "table")]
+    format: Form,
+    /// At most so many arrivals [default: 20 in a table, else all].
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<u64>,
+    /// Part i of N: of open loads the arrivals whose id leaves i when divided by N, of closed loads
+    /// the users whose number does.
+    #[arg(long, value_name = "i/N", default_value = "0/1")]
+    shard: Shard,
+    #[command(flatten)]
+    over: OverArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -166,6 +209,7 @@ fn execute(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Run(args) => in_runtime(run::run(args.into())),
         Command::Judge(args) => judge(&args),
+        Command::Schedule(args) => show::show(&args.into(), &mut std::io::stdout()).map(|()| 0),
         Command::Check { files } => check(&files),
         Command::Stack(args) => in_runtime(stack::run(args.into())),
         Command::Schema { format } => {
@@ -201,10 +245,28 @@ impl From<RunArgs> for RunOptions {
                 loki: args.loki,
                 tempo: args.tempo,
                 otlp: args.otlp,
+                set: args.over.set,
+                env: args.over.env,
             },
             out: args.out,
             quiet: args.quiet,
             format: args.format,
+        }
+    }
+}
+
+impl From<ScheduleArgs> for ShowOptions {
+    fn from(args: ScheduleArgs) -> Self {
+        Self {
+            scenario: args.scenario,
+            overrides: Overrides {
+                set: args.over.set,
+                env: args.over.env,
+                ..Overrides::default()
+            },
+            form: args.format,
+            limit: args.limit,
+            shard: args.shard,
         }
     }
 }

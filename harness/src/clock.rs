@@ -15,7 +15,7 @@ impl Clock {
     /// A clock whose zero lies `lead` from now, so that everything is in place when it comes.
     #[must_use]
     pub fn starting_in(lead: Duration) -> Self {
-        let zero = Instant::now() + lead;
+        let zero = now() + lead;
         let wall = UnixNanos(wall_now().0 + Nanos::from_duration(lead).0);
         Self { zero, wall }
     }
@@ -23,13 +23,13 @@ impl Clock {
     /// Time since zero; zero before it.
     #[must_use]
     pub fn now(&self) -> Nanos {
-        Nanos::from_duration(Instant::now().saturating_duration_since(self.zero))
+        Nanos::from_duration(now().saturating_duration_since(self.zero))
     }
 
     /// How long until `at`; zero when it is past.
     #[must_use]
     pub fn until(&self, at: Nanos) -> Duration {
-        self.instant(at).saturating_duration_since(Instant::now())
+        self.instant(at).saturating_duration_since(now())
     }
 
     /// `at` as an instant of the monotonic clock.
@@ -43,6 +43,12 @@ impl Clock {
     pub fn started(&self) -> UnixNanos {
         self.wall
     }
+}
+
+/// The monotonic clock now. It is the system's; in a runtime whose time is paused, as tests pause it,
+/// it is the runtime's.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// The wall clock now.

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use harness_core::objective::{self, Objective};
 use harness_core::problem::{Problem, Problems};
-use harness_core::scenario::{Body, Scenario};
+use harness_core::scenario::Scenario;
+
+use crate::set::{self, Set};
 
 /// Most bytes of one input file.
 const MAX_FILE: u64 = 256 << 20;
@@ -22,7 +24,7 @@ pub struct Inputs {
     pub slos: Vec<(String, String)>,
     /// Their objectives.
     pub objectives: Vec<Objective>,
-    /// Datasets by the path the scenario uses.
+    /// Datasets, and instants to replay, by the path the scenario uses.
     pub datasets: BTreeMap<String, String>,
 }
 
@@ -123,6 +125,10 @@ pub struct Overrides {
     pub tempo: Option<String>,
     /// OTLP/gRPC endpoint for real backends.
     pub otlp: Option<String>,
+    /// Values instead of the scenario's.
+    pub set: Vec<Set>,
+    /// Environment variables of the scenario, before the process' own.
+    pub env: Vec<(String, String)>,
 }
 
 impl Overrides {
@@ -148,17 +154,77 @@ impl Overrides {
     }
 }
 
+/// A scenario as read.
+pub struct ScenarioRead {
+    /// Its text with `${NAME}` still in it, and with the values of `--set`: what is stored.
+    pub text: String,
+    /// With environment variables put in: what is run.
+    pub scenario: Scenario,
+    /// Values that came from the environment and must not be printed.
+    pub secrets: Vec<String>,
+}
+
+/// Reads a scenario, puts the command line's words over its own, and checks it.
+///
+/// # Errors
+/// Everything wrong that was found.
+pub fn scenario(path: &Path, overrides: &Overrides) -> Result<ScenarioRead, Problems> {
+    let text = read_text(path).map_err(|problem| Problems(vec![problem]))?;
+    let name = path.display().to_string();
+    let text = set::apply(&text, &name, &overrides.set)?;
+    let parsed = Scenario::parse(&text, &name)?;
+    let given = |variable: &str| {
+        let mut given = overrides.env.iter().rev();
+        given
+            .find(|(name, _)| name == variable)
+            .map(|(_, value)| value.clone())
+    };
+    let (mut scenario, secrets) = parsed.resolve(&name, &|variable| {
+        given(variable).or_else(|| std::env::var(variable).ok())
+    })?;
+    overrides.apply(&mut scenario);
+    Ok(ScenarioRead {
+        text,
+        scenario,
+        secrets,
+    })
+}
+
+/// Reads files that a scenario names, by the path it uses.
+///
+/// # Errors
+/// Each that cannot be read.
+pub fn files<'a>(
+    scenario: &Path,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<BTreeMap<String, String>, Problems> {
+    let base = scenario.parent().unwrap_or(Path::new(""));
+    let mut files = BTreeMap::new();
+    let mut problems = Vec::new();
+    for file in names {
+        match read_text(&base.join(file)) {
+            Ok(text) => drop(files.insert(file.to_owned(), text)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() {
+        Ok(files)
+    } else {
+        Err(Problems(problems))
+    }
+}
+
 /// Reads a scenario and everything it names, and checks all of it.
 ///
 /// # Errors
 /// Everything wrong that was found.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Inputs, Problems> {
-    let text = read_text(path).map_err(|problem| Problems(vec![problem]))?;
     let name = path.display().to_string();
-    let parsed = Scenario::parse(&text, &name)?;
-    let (mut scenario, secrets) =
-        parsed.resolve(&name, &|variable| std::env::var(variable).ok())?;
-    overrides.apply(&mut scenario);
+    let ScenarioRead {
+        text,
+        scenario,
+        secrets,
+    } = scenario(path, overrides)?;
     let base = path.parent().unwrap_or(Path::new(""));
 
     let mut problems = Vec::new();
@@ -186,23 +252,12 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Inputs, Problems> {
             .iter()
             .flat_map(|objective| objective.check(&scenario)),
     );
-
-    let mut datasets = BTreeMap::new();
-    for request in &scenario.spec.requests {
-        if let Some(Body::Dataset { dataset, .. }) = &request.body
-            && !datasets.contains_key(dataset)
-        {
-            match read_text(&base.join(dataset)) {
-                Ok(text) => drop(datasets.insert(dataset.clone(), text)),
-                Err(problem) => problems.push(problem),
-            }
-        }
-    }
+    let datasets = files(path, scenario.files().into_iter()).unwrap_or_else(|wrong| {
+        problems.extend(wrong.0);
+        BTreeMap::new()
+    });
     if problems.is_empty() {
-        // The planner checks every row against every template; its trace ids do not matter here.
-        if let Err(wrong) = harness_core::request::Planner::new(&scenario, &datasets, 0) {
-            problems.extend(wrong.0);
-        }
+        problems.extend(misfits(&scenario, &datasets));
     }
     if problems.is_empty() {
         Ok(Inputs {
@@ -216,6 +271,15 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Inputs, Problems> {
     } else {
         Err(Problems(problems))
     }
+}
+
+/// What is wrong with datasets and with instants to replay.
+fn misfits(scenario: &Scenario, datasets: &BTreeMap<String, String>) -> Vec<Problem> {
+    // The planner checks every row against every template; its trace ids do not matter here.
+    let planner = harness_core::request::Planner::new(scenario, datasets, 0).err();
+    let tapes = harness_core::schedule::Tapes::read(scenario, datasets).err();
+    let wrong = planner.into_iter().chain(tapes);
+    wrong.flat_map(|problems| problems.0).collect()
 }
 
 /// A started target has to be told where its traces go when Tempo is a real one; otherwise every run

@@ -11,7 +11,7 @@ use harness_core::record::{
 };
 use harness_core::request::Planner;
 use harness_core::scenario::Scenario;
-use harness_core::schedule;
+use harness_core::schedule::{self, Shard, Tapes};
 use harness_core::units::{Nanos, Seed};
 use rand::RngExt as _;
 use tokio::task::JoinHandle;
@@ -232,6 +232,9 @@ async fn load(
     let cpu_before = own::cpu_seconds();
     let drive = Drive {
         scenario: Arc::clone(&scenario),
+        tapes: Tapes::read(&scenario, &inputs.datasets)
+            .map_err(|wrong| Failure::Config(wrong.to_string()))?,
+        shard: Shard::WHOLE,
         sender: Arc::clone(&sender),
         clock,
         runtime: requests_runtime.handle().clone(),

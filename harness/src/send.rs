@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use harness_core::observation::{Observation, Outcome};
-use harness_core::request::{Planner, RequestPlan};
+use harness_core::request::{Answer, Captured, Planner, RequestPlan};
 use harness_core::schedule::Arrival;
 use harness_core::units::Nanos;
 use http_body_util::{BodyExt, Full, Limited};
@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::drive::Exchange as Exchanger;
 
 /// Most bytes of one answer that are read; a longer one counts as a protocol error.
 pub const MAX_ANSWER: usize = 16 << 20;
@@ -49,6 +50,7 @@ enum Exchange {
     Answered {
         status: u16,
         first_byte: Nanos,
+        headers: http::HeaderMap,
         body: Bytes,
     },
     Failed {
@@ -99,28 +101,15 @@ impl Sender {
         &self.waits
     }
 
-    /// An arrival that found no free slot: planned, so that it has its trace id, but not sent.
-    #[must_use]
-    pub fn drop_arrival(&self, arrival: &Arrival) -> Observation {
-        let plan = self.planner.plan(arrival);
-        let detail = Some("as many requests were out as maxInFlight allows".to_owned());
-        self.observe(
-            arrival,
-            &plan,
-            None,
-            None,
-            Outcome::Dropped,
-            None,
-            0,
-            None,
-            detail,
-        )
-    }
-
     /// Sends one request and waits for its outcome, at most until the timeout from its due instant,
-    /// or until `kill`.
-    pub async fn send(&self, arrival: Arrival, kill: &CancellationToken) -> Observation {
-        let plan = self.planner.plan(&arrival);
+    /// or until `kill`. With it come the values that later steps of its flow use.
+    async fn send(
+        &self,
+        arrival: Arrival,
+        captured: &Captured,
+        kill: &CancellationToken,
+    ) -> (Observation, Vec<(String, serde_json::Value)>) {
+        let plan = self.planner.plan_step(&arrival, captured);
         let deadline =
             tokio::time::Instant::from_std(self.clock.instant(arrival.due) + self.timeout);
         let mut sent = None;
@@ -137,42 +126,58 @@ impl Sender {
             Exchange::Answered {
                 status,
                 first_byte,
+                headers,
                 body,
             } => {
                 let done = self.clock.now();
-                let (outcome, correct, detail) = self.planner.judge_answer(&plan, status, &body);
+                let header = |name: &str| {
+                    let value = headers.get(name)?.as_bytes();
+                    Some(String::from_utf8_lossy(value).into_owned())
+                };
+                let judged = self.planner.judge(
+                    &plan,
+                    &Answer {
+                        status,
+                        header: &header,
+                        body: &body,
+                        latency: done.since(arrival.due),
+                    },
+                );
                 let bytes = body.len() as u64;
                 let mut seen = self.observe(
                     &arrival,
                     &plan,
                     sent,
                     Some(first_byte),
-                    outcome,
+                    judged.outcome,
                     Some(status),
                     bytes,
-                    correct,
-                    detail,
+                    judged.correct,
+                    judged.detail,
                 );
                 // Looking at the answer is our work, not the service's.
                 seen.done = done;
-                seen
+                (seen, judged.captured)
             }
             Exchange::Failed {
                 outcome,
                 first_byte,
                 status,
                 detail,
-            } => self.observe(
-                &arrival,
-                &plan,
-                sent,
-                first_byte,
-                outcome,
-                status,
-                0,
-                None,
-                Some(detail),
-            ),
+            } => {
+                let seen = self.observe(
+                    &arrival,
+                    &plan,
+                    sent,
+                    first_byte,
+                    outcome,
+                    status,
+                    0,
+                    None,
+                    Some(detail),
+                );
+                (seen, Vec::new())
+            }
         }
     }
 
@@ -191,10 +196,12 @@ impl Sender {
         };
         let first_byte = self.clock.now();
         let status = answer.status().as_u16();
-        match Limited::new(answer.into_body(), MAX_ANSWER).collect().await {
+        let (head, body) = answer.into_parts();
+        match Limited::new(body, MAX_ANSWER).collect().await {
             Ok(body) => Exchange::Answered {
                 status,
                 first_byte,
+                headers: head.headers,
                 body: body.to_bytes(),
             },
             Err(error) => Exchange::Failed {
@@ -266,6 +273,26 @@ impl Sender {
             correct,
             detail: detail.map(shorten),
         }
+    }
+}
+
+impl Exchanger for Sender {
+    async fn exchange(
+        &self,
+        arrival: Arrival,
+        captured: &Captured,
+        kill: &CancellationToken,
+    ) -> (Observation, Vec<(String, serde_json::Value)>) {
+        self.send(arrival, captured, kill).await
+    }
+
+    /// Planned, so that it has its trace id, but not sent.
+    fn not_sent(&self, arrival: &Arrival, outcome: Outcome, at: Nanos, why: &str) -> Observation {
+        let plan = self.planner.plan(arrival);
+        let detail = Some(why.to_owned());
+        let mut seen = self.observe(arrival, &plan, None, None, outcome, None, 0, None, detail);
+        seen.done = at;
+        seen
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`observation`], [`measure`], [`objective`], [`query`], [`record`], [`judge`], [`report`].
 //! Each uses only those before it.
 
+pub(crate) mod dataset;
 pub mod judge;
 pub mod measure;
 pub mod objective;

@@ -17,6 +17,8 @@ pub enum Outcome {
     UnexpectedStatus,
     /// Answered with the expected status but with content other than the one expected.
     WrongAnswer,
+    /// Answered rightly, but later than the scenario's policy for the request allows.
+    TooSlow,
     /// No complete answer within the target's timeout.
     Timeout,
     /// The connection was refused.
@@ -30,6 +32,8 @@ pub enum Outcome {
     Dropped,
     /// Still out when the run's graceful stop ended.
     Unfinished,
+    /// Never sent: an earlier step of its flow failed.
+    NotReached,
 }
 
 impl Outcome {
@@ -38,7 +42,7 @@ impl Outcome {
     pub fn answered(self) -> bool {
         matches!(
             self,
-            Self::Expected | Self::UnexpectedStatus | Self::WrongAnswer
+            Self::Expected | Self::UnexpectedStatus | Self::WrongAnswer | Self::TooSlow
         )
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::observation::{Observation, Outcome};
-use crate::scenario::{AbortRule, Scenario};
+use crate::scenario::{AbortRule, Condition, Scenario};
 use crate::units::Nanos;
 
 /// A rule is silent below this many outcomes in its window. Fewer say little of a ratio: of 20
@@ -19,7 +19,7 @@ pub struct AbortWatch(Vec<Rule>);
 #[derive(Debug, Clone)]
 struct Rule {
     text: AbortRule,
-    limit: f64,
+    condition: Condition,
     /// Length of a part, nanoseconds.
     part: u64,
     parts: VecDeque<Part>,
@@ -28,7 +28,8 @@ struct Rule {
 #[derive(Debug, Clone)]
 struct Part {
     number: u64,
-    failed: u64,
+    /// Requests that count against the rule.
+    bad: u64,
     total: u64,
 }
 
@@ -38,7 +39,7 @@ impl AbortWatch {
     pub fn new(scenario: &Scenario) -> Self {
         let rules = scenario.spec.abort.iter().filter_map(|rule| {
             Some(Rule {
-                limit: rule.error_ratio_limit().ok()?,
+                condition: rule.condition().ok()?,
                 part: rule.over.nanos().div_ceil(PARTS).max(1),
                 text: rule.clone(),
                 parts: VecDeque::new(),
@@ -49,14 +50,20 @@ impl AbortWatch {
 
     /// Takes in one outcome, at the instant at which it was known.
     pub fn record(&mut self, row: &Observation) {
-        let failed = u64::from(row.outcome != Outcome::Expected);
         for rule in &mut self.0 {
+            let bad = u64::from(match rule.condition {
+                Condition::Errors(_) => row.outcome != Outcome::Expected,
+                Condition::Dropped(_) => row.outcome == Outcome::Dropped,
+                Condition::Slow { over, .. } => {
+                    !row.outcome.answered() || row.latency().0 > over.nanos()
+                }
+            });
             let number = row.done.0 / rule.part;
             // Outcomes come nearly in order: look from the end.
             let place = rule.parts.iter().rposition(|part| part.number <= number);
             match place {
                 Some(place) if rule.parts[place].number == number => {
-                    rule.parts[place].failed += failed;
+                    rule.parts[place].bad += bad;
                     rule.parts[place].total += 1;
                 }
                 _ => {
@@ -65,7 +72,7 @@ impl AbortWatch {
                         at,
                         Part {
                             number,
-                            failed,
+                            bad,
                             total: 1,
                         },
                     );
@@ -79,7 +86,7 @@ impl AbortWatch {
 
     /// The first rule that holds at `now`, in words. A rule holds when a whole window has passed
     /// since the start of the load, at least [`ABORT_FLOOR`] requests ended in it, and the share
-    /// of them other than expected exceeds the rule's limit.
+    /// of them that count against it exceeds the rule's limit.
     pub fn check(&mut self, now: Nanos) -> Option<String> {
         self.0.iter_mut().find_map(|rule| rule.check(now))
     }
@@ -96,13 +103,18 @@ impl Rule {
             self.parts.pop_front();
         }
         let inside = self.parts.iter().filter(|part| part.number <= this);
-        let (failed, total) = inside.fold((0, 0), |(failed, total), part| {
-            (failed + part.failed, total + part.total)
+        let (bad, total) = inside.fold((0, 0), |(bad, total), part| {
+            (bad + part.bad, total + part.total)
         });
-        let holds = total >= ABORT_FLOOR && failed as f64 > self.limit * total as f64;
+        let (limit, what) = match self.condition {
+            Condition::Errors(limit) => (limit, "failed"),
+            Condition::Dropped(limit) => (limit, "were dropped"),
+            Condition::Slow { share, .. } => (share, "took longer"),
+        };
+        let holds = total >= ABORT_FLOOR && bad as f64 > limit * total as f64;
         holds.then(|| {
             let AbortRule { when, over } = &self.text;
-            format!("{when}: {failed} of {total} requests failed in the last {over}")
+            format!("{when}: {bad} of {total} requests {what} in the last {over}")
         })
     }
 }

@@ -342,3 +342,52 @@ fn outcomes_out_of_order_count_in_their_own_window() {
             .contains("100 of 100")
     );
 }
+
+#[test]
+fn rules_on_latency_and_on_drops_hold_too() {
+    let watch = |when: &str| {
+        let mut scenario = scenario();
+        scenario.spec.abort[0].when = when.into();
+        AbortWatch::new(&scenario)
+    };
+    // 100 requests, of which `slow` took 300 ms and the rest 10 ms.
+    let fill = |watch: &mut AbortWatch, slow: u64, outcome| {
+        (0..100).for_each(|n| {
+            let (latency, outcome) = if n < slow {
+                (300, outcome)
+            } else {
+                (10, Outcome::Expected)
+            };
+            watch.record(&row(n * 90, latency, outcome));
+        });
+    };
+    let mut p95 = watch("p95 > 200ms");
+    fill(&mut p95, 5, Outcome::Expected);
+    assert_eq!(
+        p95.check(Nanos(10 * SECOND)),
+        None,
+        "the 95th of 100 is a fast one"
+    );
+    let mut p95 = watch("p95 > 200ms");
+    fill(&mut p95, 6, Outcome::Expected);
+    let why = p95.check(Nanos(10 * SECOND)).unwrap();
+    assert_eq!(
+        why,
+        "p95 > 200ms: 6 of 100 requests took longer in the last 10s"
+    );
+    // A refused connection is no fast answer.
+    let mut refused = watch("p50 > 1s");
+    fill(&mut refused, 51, Outcome::ConnectionRefused);
+    assert!(refused.check(Nanos(10 * SECOND)).is_some());
+    let mut dropped = watch("dropped_ratio > 10%");
+    fill(&mut dropped, 11, Outcome::Timeout);
+    assert_eq!(dropped.check(Nanos(10 * SECOND)), None);
+    let mut dropped = watch("dropped_ratio > 10%");
+    fill(&mut dropped, 11, Outcome::Dropped);
+    assert!(
+        dropped
+            .check(Nanos(10 * SECOND))
+            .unwrap()
+            .contains("11 of 100 requests were dropped")
+    );
+}

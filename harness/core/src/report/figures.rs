@@ -298,6 +298,8 @@ pub(super) fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::ProtocolError => "protocol error",
         Outcome::Dropped => "never sent",
         Outcome::Unfinished => "unfinished at the end",
+        Outcome::TooSlow => "right, but too slow",
+        Outcome::NotReached => "never reached in its flow",
     }
 }
 

@@ -4,26 +4,33 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::observation::Outcome;
-use crate::problem::{Problem, Problems};
-use crate::scenario::{Body, Order, Request, Scenario};
+use crate::problem::Problems;
+use crate::scenario::{Dur, Scenario};
 use crate::schedule::Arrival;
-use crate::schedule::random::{Purpose, Stream, mix, permute, unit};
+use crate::schedule::random::{Purpose, Stream, mix, unit};
 use crate::units::{RequestId, SpanId, TraceId};
 
-mod dataset;
+mod compile;
 mod expect;
+mod fill;
+mod rows;
 
-use dataset::Row;
-use expect::Check;
+pub use expect::Answer;
+pub use fill::Captured;
+
+use compile::Kind;
+use expect::Got;
+use fill::{OwnValues, Values};
 
 /// Longest detail of an outcome, bytes of UTF-8.
 pub const DETAIL_LIMIT: usize = 200;
 
-/// A request ready to be sent. Everything that requests share is shared: making one copies no text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A request ready to be sent. What requests share is shared: where nothing is a template, making
+/// one copies no text.
+#[derive(Debug, Clone, PartialEq)]
 pub struct RequestPlan {
     /// Place in the schedule.
     pub id: RequestId,
@@ -45,6 +52,8 @@ pub struct RequestPlan {
     pub span: SpanId,
     /// Whether `traceparent` asks for the trace to be recorded.
     pub sampled: bool,
+    /// What the answer is compared with where that is not the same for all requests of a row.
+    wanted: Arc<[Value]>,
 }
 
 impl RequestPlan {
@@ -60,13 +69,39 @@ impl RequestPlan {
     }
 }
 
+/// What became of a request that was answered completely.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// Its outcome.
+    pub outcome: Outcome,
+    /// Whether the answer agrees with the dataset's truth; `None` when the scenario asks for no
+    /// score, or the status was not the expected one.
+    pub correct: Option<bool>,
+    /// What was wrong, in at most [`DETAIL_LIMIT`] bytes.
+    pub detail: Option<String>,
+    /// Values for later steps of the flow; empty when the outcome is not `expected`.
+    pub captured: Vec<(String, Value)>,
+}
+
+impl Judged {
+    fn wrong(outcome: Outcome, correct: Option<bool>, why: &str) -> Self {
+        Self {
+            outcome,
+            correct,
+            detail: Some(detail(why)),
+            captured: Vec::new(),
+        }
+    }
+}
+
 /// Makes requests of arrivals and judges their answers. Cheap to share; holds all bodies in memory.
 pub struct Planner {
     kinds: Vec<Kind>,
-    /// By load, then request: the key of the row order.
+    /// By load, then request or flow: the key of the row order.
     row_keys: Vec<Vec<u64>>,
     sampled: f64,
     sampling_key: u64,
+    payload_keys: [u64; 3],
     trace_keys: [u64; 3],
 }
 
@@ -78,104 +113,75 @@ impl fmt::Debug for Planner {
     }
 }
 
-/// One entry of the scenario's `requests`, compiled.
-struct Kind {
-    method: Arc<str>,
-    path: Arc<str>,
-    headers: Arc<[(String, String)]>,
-    bodies: Bodies,
-    status: Option<u16>,
-    expect: Vec<Check>,
-    score: Vec<Check>,
-}
-
-enum Bodies {
-    Fixed(Arc<[u8]>),
-    Rows {
-        rows: Vec<Arc<[u8]>>,
-        shuffled: bool,
-    },
-}
-
 impl Planner {
     /// Compiles the scenario's requests and checks every row of their datasets, so that nothing
     /// wrong is found under load. `datasets` holds the text of each file by its path as the
-    /// scenario has it ([`Scenario::datasets`]). `trace_seed` must be new for each run: trace ids
+    /// scenario has it ([`Scenario::files`]). `trace_seed` must be new for each run: trace ids
     /// derive from it, and those of two runs must not meet in one backend.
     ///
     /// # Errors
-    /// A dataset that is missing, empty or not JSONL; a row without a field that the body or an
-    /// expectation takes, by line; an expectation that cannot be compiled.
+    /// A dataset that is missing, empty or malformed; a row without a field that the request or an
+    /// expectation takes, by line; an expectation that cannot be compiled; a dataset that ends
+    /// before the schedule does, where its rows may be used once only.
     pub fn new(
         scenario: &Scenario,
         datasets: &BTreeMap<String, String>,
         trace_seed: u64,
     ) -> Result<Self, Problems> {
-        let mut problems = Vec::new();
-        let mut read: BTreeMap<&str, Vec<Row>> = BTreeMap::new();
-        for file in scenario.datasets() {
-            match datasets.get(file).map(|text| dataset::rows(file, text)) {
-                Some(Ok(rows)) => {
-                    read.insert(file, rows);
-                }
-                Some(Err(wrong)) => problems.extend(dataset::shorten(wrong)),
-                None => problems.push(Problem {
-                    file: file.to_owned(),
-                    at: None,
-                    key: String::new(),
-                    message: "the dataset was not read".into(),
-                    hint: Some("its path is relative to the scenario file".into()),
-                }),
-            }
-        }
-        if !problems.is_empty() {
-            return Err(Problems(problems));
-        }
-        let mut kinds = Vec::new();
-        for (index, request) in scenario.spec.requests.iter().enumerate() {
-            match kind(scenario, index, request, &read) {
-                Ok(kind) => kinds.push(kind),
-                Err(wrong) => problems.extend(wrong),
-            }
-        }
-        if !problems.is_empty() {
-            return Err(Problems(problems));
-        }
-        Ok(Self::with(scenario, kinds, trace_seed))
-    }
-
-    fn with(scenario: &Scenario, kinds: Vec<Kind>, trace_seed: u64) -> Self {
+        let kinds = compile::kinds(scenario, datasets)?;
         let seed = scenario.spec.seed;
+        let entries = kinds.len() + scenario.spec.flows.len();
         let row_keys = (0..scenario.spec.loads.len() as u64).map(|load| {
             let mut stream = Stream::new(seed, Purpose::Rows, load);
-            kinds.iter().map(|_| stream.next_u64()).collect()
+            (0..entries).map(|_| stream.next_u64()).collect()
         });
         let mut traces = Stream::new(trace_seed, Purpose::Traces, 0);
-        Self {
+        let mut payload = Stream::new(seed, Purpose::Payload, 0);
+        Ok(Self {
             row_keys: row_keys.collect(),
             kinds,
             sampled: scenario.spec.trace.sampled,
             sampling_key: Stream::new(seed, Purpose::Sampling, 0).next_u64(),
+            payload_keys: std::array::from_fn(|_| payload.next_u64()),
             trace_keys: std::array::from_fn(|_| traces.next_u64()),
-        }
+        })
     }
 
     /// The request of an arrival of the same scenario. A pure function of the arrival: the row
     /// follows from seed, load, request and `nth`; ids from the trace seed and the arrival's id.
+    /// Of a flow's later steps: see [`Self::plan_step`].
     ///
     /// # Panics
     /// When the arrival is of another scenario.
     #[must_use]
     pub fn plan(&self, arrival: &Arrival) -> RequestPlan {
+        self.plan_step(arrival, &Captured::new())
+    }
+
+    /// The request of a step of a flow, with what earlier steps captured.
+    ///
+    /// # Panics
+    /// When the arrival is of another scenario.
+    #[must_use]
+    pub fn plan_step(&self, arrival: &Arrival, captured: &Captured) -> RequestPlan {
         let kind = &self.kinds[usize::from(arrival.request)];
-        let (body, row) = match &kind.bodies {
-            Bodies::Fixed(body) => (Arc::clone(body), None),
-            Bodies::Rows { rows, shuffled } => {
-                let row = self.row(arrival, rows.len() as u64, *shuffled) as usize;
-                (Arc::clone(&rows[row]), Some(row))
-            }
-        };
+        let row = self.row(kind, arrival);
         let id = arrival.id.0;
+        let [uuid_high, uuid_low, random] = self.payload_keys.map(|key| mix(id ^ key));
+        let parts = kind.parts(
+            &Values {
+                row: row.and_then(|row| kind.fields(row)),
+                captured,
+                own: OwnValues {
+                    id,
+                    nth: arrival.nth,
+                    vu: arrival.vu.unwrap_or(0),
+                    uuid: [uuid_high, uuid_low],
+                    random: (random >> 32) as u32,
+                },
+            },
+            row,
+        );
         // Bijections of the id, so that no two requests of a run share a trace or a span.
         let [high, low, span] = self.trace_keys.map(|key| mix(id ^ key));
         let mut trace = [0; 16];
@@ -185,9 +191,9 @@ impl Planner {
             id: arrival.id,
             request: arrival.request,
             method: Arc::clone(&kind.method),
-            path: Arc::clone(&kind.path),
-            headers: Arc::clone(&kind.headers),
-            body,
+            path: parts.path,
+            headers: parts.headers,
+            body: parts.body,
             row,
             // All zero is not an id: the one request in 2^64 that would have it gets 1.
             trace: if trace == [0; 16] {
@@ -197,68 +203,78 @@ impl Planner {
             },
             span: SpanId(span.max(1).to_be_bytes()),
             sampled: unit(mix(id ^ self.sampling_key)) < self.sampled,
+            wanted: parts.wanted,
         }
     }
 
-    /// Which row an arrival takes: each pass over the dataset meets every row once.
-    fn row(&self, arrival: &Arrival, rows: u64, shuffled: bool) -> u64 {
-        let place = arrival.nth % rows;
-        if !shuffled {
-            return place;
-        }
-        let key = self.row_keys[usize::from(arrival.load)][usize::from(arrival.request)];
-        permute(place, rows, mix(key.wrapping_add(arrival.nth / rows)))
-    }
-
-    /// What became of a request that was answered completely: its outcome, whether the answer
-    /// agrees with the dataset's truth (`None` when the scenario asks for no score, or the status
-    /// was not the expected one), and what was wrong in at most [`DETAIL_LIMIT`] bytes.
-    #[must_use]
-    pub fn judge_answer(
-        &self,
-        plan: &RequestPlan,
-        status: u16,
-        body: &[u8],
-    ) -> (Outcome, Option<bool>, Option<String>) {
-        let Some(kind) = self.kinds.get(usize::from(plan.request)) else {
-            return (
-                Outcome::WrongAnswer,
-                None,
-                Some("the request is not of this scenario".into()),
-            );
+    /// Which row an arrival takes. Steps of a flow that take the same dataset in the same order take
+    /// the same row.
+    fn row(&self, kind: &Kind, arrival: &Arrival) -> Option<usize> {
+        let source = kind.rows.as_ref()?;
+        let entry = match arrival.flow {
+            Some(flow) => self.kinds.len() + usize::from(flow),
+            None => usize::from(arrival.request),
         };
+        let key = self.row_keys[usize::from(arrival.load)][entry];
+        let rows = source.fields.len() as u64;
+        Some(source.ordering.row(arrival.nth, rows, key))
+    }
+
+    /// The timeout of a request that has one of its own.
+    #[must_use]
+    pub fn timeout(&self, request: u16) -> Option<Dur> {
+        self.kinds.get(usize::from(request))?.timeout
+    }
+
+    /// What became of a request that was answered completely.
+    #[must_use]
+    pub fn judge(&self, plan: &RequestPlan, answer: &Answer<'_>) -> Judged {
+        let Some(kind) = self.kinds.get(usize::from(plan.request)) else {
+            let why = "the request is not of this scenario";
+            return Judged::wrong(Outcome::WrongAnswer, None, why);
+        };
+        let Answer { status, body, .. } = *answer;
         let expected = kind
             .status
-            .map_or((200..300).contains(&status), |wanted| wanted == status);
+            .as_ref()
+            .map_or((200..300).contains(&status), |wanted| wanted.holds(status));
         if !expected {
             let said = String::from_utf8_lossy(&body[..body.len().min(DETAIL_LIMIT)]);
-            return (
-                Outcome::UnexpectedStatus,
-                None,
-                Some(detail(&format!("status {status}: {said}"))),
+            let why = format!("status {status}: {said}");
+            return Judged::wrong(Outcome::UnexpectedStatus, None, &why);
+        }
+        let got = Got {
+            answer,
+            json: kind
+                .expect
+                .reads_json()
+                .then(|| serde_json::from_slice(body).map_err(|error| error.to_string())),
+            row: plan.row,
+            wanted: &plan.wanted,
+        };
+        let correct = kind.expect.correct(&got);
+        let captured = kind
+            .expect
+            .hold(&got)
+            .and_then(|()| kind.expect.capture(&got));
+        let captured = match captured {
+            Ok(captured) => captured,
+            Err(wrong) => return Judged::wrong(Outcome::WrongAnswer, correct, &wrong),
+        };
+        if let Some(limit) = kind.latency
+            && answer.latency.0 > limit.nanos()
+        {
+            let why = format!(
+                "took {:.1} ms from due, where the scenario expects at most {limit}",
+                answer.latency.0 as f64 / 1e6
             );
+            return Judged::wrong(Outcome::TooSlow, correct, &why);
         }
-        if kind.expect.is_empty() && kind.score.is_empty() {
-            return (Outcome::Expected, None, None);
-        }
-        let answer: Result<Value, _> = serde_json::from_slice(body);
-        let all_hold = |checks: &[Check]| -> Result<(), String> {
-            let answer = answer
-                .as_ref()
-                .map_err(|error| format!("the answer is not JSON: {error}"))?;
-            checks
-                .iter()
-                .try_for_each(|check| check.holds(answer, plan.row))
-        };
-        let correct = (!kind.score.is_empty()).then(|| all_hold(&kind.score).is_ok());
-        let right = if kind.expect.is_empty() {
-            Ok(())
-        } else {
-            all_hold(&kind.expect)
-        };
-        match right {
-            Ok(()) => (Outcome::Expected, correct, None),
-            Err(wrong) => (Outcome::WrongAnswer, correct, Some(detail(&wrong))),
+        Judged {
+            outcome: Outcome::Expected,
+            correct,
+            detail: None,
+            captured,
         }
     }
 }
@@ -278,122 +294,7 @@ pub fn detail(text: &str) -> String {
     short
 }
 
-fn kind(
-    scenario: &Scenario,
-    index: usize,
-    request: &Request,
-    read: &BTreeMap<&str, Vec<Row>>,
-) -> Result<Kind, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut source: Option<(&str, &[Row])> = None;
-    let bodies = match &request.body {
-        None => Bodies::Fixed(Arc::from([])),
-        Some(Body::Text { text }) => Bodies::Fixed(Arc::from(text.as_bytes())),
-        Some(Body::Dataset {
-            dataset,
-            field,
-            order,
-        }) => {
-            let rows = read.get(dataset.as_str()).map_or(&[][..], Vec::as_slice);
-            source = Some((dataset, rows));
-            let (bodies, wrong) = bodies(dataset, rows, field);
-            problems.extend(wrong);
-            Bodies::Rows {
-                rows: bodies,
-                shuffled: *order == Order::Shuffled,
-            }
-        }
-    };
-    let fields: Option<Vec<&Map<String, Value>>> =
-        source.map(|(_, rows)| rows.iter().map(|row| &row.fields).collect());
-    let mut compile = |part: &str, path: &str, wanted: &Value| match Check::new(
-        path,
-        wanted,
-        fields.as_deref(),
-    ) {
-        Ok(check) => Some(check),
-        Err(wrong) => {
-            let key = format!("spec.requests[{index}].{part}");
-            let wrong = wrong.into_iter().map(|(row, message)| match (row, source) {
-                (Some(row), Some((file, rows))) => {
-                    let hint = format!("`{part}` of the request `{}` takes it", request.name);
-                    dataset::problem(file, rows[row].line, &message, &hint)
-                }
-                _ => Problem {
-                    file: scenario.metadata.name.clone(),
-                    at: None,
-                    key: key.clone(),
-                    message,
-                    hint: None,
-                },
-            });
-            problems.extend(dataset::shorten(wrong.collect()));
-            None
-        }
-    };
-    let expect = request
-        .expect
-        .json
-        .iter()
-        .filter_map(|(path, wanted)| compile("expect.json", path, wanted))
-        .collect();
-    let score = request
-        .score
-        .iter()
-        .filter_map(|(path, wanted)| compile("score", path, &Value::String(wanted.clone())))
-        .collect();
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    Ok(Kind {
-        method: Arc::from(request.method.as_str()),
-        path: Arc::from(request.path.as_str()),
-        headers: headers(request),
-        bodies,
-        status: request.expect.status,
-        expect,
-        score,
-    })
-}
-
-fn bodies(file: &str, rows: &[Row], field: &str) -> (Vec<Arc<[u8]>>, Vec<Problem>) {
-    let mut bodies = Vec::with_capacity(rows.len());
-    let mut wrong = Vec::new();
-    for row in rows {
-        match row.fields.get(field) {
-            Some(Value::String(text)) => bodies.push(Arc::from(text.as_bytes())),
-            Some(_) => wrong.push(dataset::problem(
-                file,
-                row.line,
-                &format!("the field `{field}` is not a text"),
-                "bodies are texts",
-            )),
-            None => {
-                let names: Vec<&str> = row.fields.keys().map(String::as_str).take(8).collect();
-                let hint = format!("it has {}", names.join(", "));
-                wrong.push(dataset::problem(
-                    file,
-                    row.line,
-                    &format!("the row has no field `{field}`"),
-                    &hint,
-                ));
-            }
-        }
-    }
-    (bodies, dataset::shorten(wrong))
-}
-
-fn headers(request: &Request) -> Arc<[(String, String)]> {
-    let mut all: Vec<(String, String)> = request
-        .headers
-        .iter()
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
-        .collect();
-    if request.body.is_some() && !all.iter().any(|(name, _)| name == "content-type") {
-        all.push(("content-type".into(), "text/plain; charset=utf-8".into()));
-    }
-    all.into()
-}
-
+#[cfg(test)]
+mod features;
 #[cfg(test)]
 mod tests;

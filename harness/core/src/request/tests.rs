@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::schedule::open;
@@ -35,6 +35,23 @@ spec:
 
 fn data(text: &str) -> BTreeMap<String, String> {
     BTreeMap::from([("d.jsonl".to_owned(), text.to_owned())])
+}
+
+/// Outcome, score and detail of an answer without headers that came at once.
+fn judged(
+    planner: &Planner,
+    plan: &RequestPlan,
+    status: u16,
+    body: &str,
+) -> (Outcome, Option<bool>, Option<String>) {
+    let answer = Answer {
+        status,
+        header: &|_| None,
+        body: body.as_bytes(),
+        latency: crate::units::Nanos(0),
+    };
+    let judged = planner.judge(plan, &answer);
+    (judged.outcome, judged.correct, judged.detail)
 }
 
 fn planner(order: &str) -> Planner {
@@ -138,8 +155,7 @@ fn ids_are_new_for_each_request_and_each_run_and_sampling_is_not() {
 fn answers_are_judged_against_row_and_truth() {
     let planner = planner("sequential");
     let plans = plans("sequential");
-    let judge =
-        |row: usize, status, body: &str| planner.judge_answer(&plans[row], status, body.as_bytes());
+    let judge = |row: usize, status, body: &str| judged(&planner, &plans[row], status, body);
     assert_eq!(
         judge(0, 200, r#"{"result": "autos", "n": 1.0}"#),
         (Outcome::Expected, Some(true), None)
@@ -179,11 +195,11 @@ fn without_expectations_any_2xx_is_right() {
     let plan = planner.plan(&ping);
     assert!(plan.body.is_empty() && plan.row.is_none() && plan.headers.is_empty());
     assert_eq!(
-        planner.judge_answer(&plan, 204, b""),
+        judged(&planner, &plan, 204, ""),
         (Outcome::Expected, None, None)
     );
     assert_eq!(
-        planner.judge_answer(&plan, 301, b"").0,
+        judged(&planner, &plan, 301, "").0,
         Outcome::UnexpectedStatus
     );
 }

@@ -1,27 +1,35 @@
 //! Open loads: arrivals that wait for no answer.
 //!
 //! Let `L(t)` be the integral of the scenario's rate from the load's start. Evenly spaced arrivals
-//! lie where `L` reaches 0, 1, 2, …; a Poisson process where `L` reaches the sums of exponential
-//! gaps of mean 1. Both hold for constant and for ramping rates, and need only the inverse of `L`
-//! within one stage. The n-th arrival follows from the stage's start, never from a chain of sleeps.
+//! lie where `L` reaches 0, 1, 2, …; those of a renewal process where `L` reaches the sums of gaps of
+//! mean 1: exponential for a Poisson process, gamma for a burstier or an evener one. All hold for
+//! constant, ramping and swinging rates, and need only the inverse of `L` within one piece of it. The
+//! n-th arrival follows from the piece's start, never from a chain of sleeps.
+
+use std::sync::Arc;
 
 use super::random::{Purpose, Stream};
+use super::shape::{FRACTION_BITS, Segment, segments};
+use super::tape::{Tape, Tapes};
 use super::{Arrival, Mix, id};
-use crate::scenario::{Executor, Load, Rate, Scenario, Spacing};
+use crate::scenario::{Executor, Load, Scenario, Spacing};
 use crate::units::{Nanos, Phase};
 
-/// Bits after the point in which the integral of the rate is carried from stage to stage. Rounding
-/// down by less than 2^-32 of a request moves no arrival across a stage's border, since an arrival
-/// at the border belongs to the next stage.
-const FRACTION_BITS: u32 = 32;
-
-/// All arrivals of the scenario's open loads, in order of `due` (then of load). O(1) memory.
+/// All arrivals of the scenario's open loads, in order of `due` (then of load), in O(1) memory. A
+/// load that replays instants has none: see [`open_with`].
 #[must_use]
 pub fn open(scenario: &Scenario) -> Open {
+    open_with(scenario, &Tapes::default())
+}
+
+/// All arrivals of the scenario's open loads, those replayed included. Beside the tapes, which are
+/// the files, in O(1) memory.
+#[must_use]
+pub fn open_with(scenario: &Scenario, tapes: &Tapes) -> Open {
     let loads = (0_u16..).zip(&scenario.spec.loads);
     let mut loads: Vec<(Option<Arrival>, OpenLoad)> = loads
         .filter(|(_, load)| load.executor.is_open())
-        .map(|(index, load)| (None, OpenLoad::new(scenario, index, load)))
+        .map(|(index, load)| (None, OpenLoad::new(scenario, index, load, tapes)))
         .collect();
     for (next, load) in &mut loads {
         *next = load.next();
@@ -57,9 +65,7 @@ impl Iterator for Open {
 #[derive(Debug, Clone)]
 struct OpenLoad {
     load: u16,
-    stages: std::vec::IntoIter<Segment>,
-    now: Option<Segment>,
-    spacing: Points,
+    instants: Instants,
     mix: Mix,
     choices: Stream,
     n: u64,
@@ -67,27 +73,47 @@ struct OpenLoad {
     last: Nanos,
 }
 
+#[derive(Debug, Clone)]
+enum Instants {
+    Paced {
+        pieces: std::vec::IntoIter<Segment>,
+        now: Option<Segment>,
+        points: Points,
+    },
+    Replayed {
+        tape: Arc<Tape>,
+        place: usize,
+        /// Ends of the stages, with their phases.
+        stages: Vec<(Nanos, Phase)>,
+    },
+}
+
 impl OpenLoad {
-    fn new(scenario: &Scenario, index: u16, load: &Load) -> Self {
+    fn new(scenario: &Scenario, index: u16, load: &Load, tapes: &Tapes) -> Self {
         let seed = scenario.spec.seed;
         let stream = u64::from(index);
-        let mut stages = segments(load).into_iter();
-        let spacing = match load.spacing {
-            Some(Spacing::Poisson) => {
-                let mut timing = Box::new(Stream::new(seed, Purpose::Timing, stream));
-                Points::Poisson {
-                    next: timing.exponential(),
-                    timing,
-                }
+        let instants = if load.executor == Executor::Replay {
+            let stretches = super::stretches(scenario).into_iter();
+            Instants::Replayed {
+                tape: tapes.of(index),
+                place: 0,
+                stages: stretches
+                    .filter(|stretch| stretch.load == index)
+                    .map(|stretch| (stretch.end, stretch.phase))
+                    .collect(),
             }
-            // Gamma is refused by the scenario's checks.
-            _ => Points::Even { next: 0, before: 0 },
+        } else {
+            let start = scenario.load_start(usize::from(index)).0;
+            let mut pieces = segments(load, start).into_iter();
+            Instants::Paced {
+                now: pieces.next(),
+                pieces,
+                points: Points::new(load.spacing(), seed, stream),
+            }
         };
         Self {
             load: index,
-            now: stages.next(),
-            stages,
-            spacing,
+            instants,
             mix: Mix::new(scenario, load),
             choices: Stream::new(seed, Purpose::Mix, stream),
             n: 0,
@@ -96,109 +122,55 @@ impl OpenLoad {
     }
 
     fn next(&mut self) -> Option<Arrival> {
-        loop {
-            let segment = self.now.as_ref()?;
-            if let Some(due) = self.spacing.next_in(segment) {
-                let phase = segment.phase;
-                let (request, nth) = self.mix.draw(&mut self.choices)?;
-                let n = self.n;
-                let due = due.max(self.last);
-                self.n += 1;
-                self.last = due;
-                return Some(Arrival {
-                    id: id(self.load, n),
-                    load: self.load,
-                    request,
-                    nth,
-                    phase,
-                    due,
-                    vu: None,
-                });
-            }
-            self.now = self.stages.next();
-        }
-    }
-}
-
-/// A stage with the rates at its ends.
-#[derive(Debug, Clone)]
-struct Segment {
-    phase: Phase,
-    start: u64,
-    length: u64,
-    /// Rate at its start.
-    from: Rate,
-    /// Rate at its end.
-    to: Rate,
-}
-
-fn segments(load: &Load) -> Vec<Segment> {
-    let mut start = load.start().0;
-    let mut before = Rate {
-        events: 0,
-        per_nanos: 1,
-    };
-    let mut all = Vec::new();
-    for stage in &load.stages {
-        // A stage of an open load without a rate is refused by the scenario's checks.
-        let to = stage.rate.unwrap_or(Rate {
-            events: 0,
-            per_nanos: 1,
-        });
-        let from = if load.executor == Executor::RampingArrivalRate {
-            before
-        } else {
-            to
+        let (due, phase, entry) = self.instants.next()?;
+        let drawn = match entry {
+            Some(entry) => self.mix.take(entry)?,
+            None => self.mix.draw(&mut self.choices)?,
         };
-        let length = stage.length.nanos();
-        all.push(Segment {
-            phase: stage.phase,
-            start,
-            length,
-            from,
-            to,
-        });
-        start = start.saturating_add(length);
-        before = to;
-    }
-    all
-}
-
-impl Segment {
-    /// The integral of the rate over the stage, in 2^-32 requests, rounded down. Exact where the
-    /// stage holds a whole number of requests at a constant rate.
-    fn integral(&self) -> u128 {
-        if self.from == self.to {
-            return area(self.to, self.length);
-        }
-        (area(self.from, self.length) + area(self.to, self.length)) / 2
-    }
-
-    /// Nanoseconds after the stage's start at which the integral has grown by `requests`.
-    fn after(&self, requests: f64) -> f64 {
-        let rate = |rate: Rate| rate.events as f64 / rate.per_nanos as f64;
-        let (from, to) = (rate(self.from), rate(self.to));
-        if self.from == self.to {
-            return requests / to;
-        }
-        // The root of `from·t + slope·t²/2 = requests` in the form that loses no digits, for
-        // rising and falling rates alike. Square root and division are exact in IEEE 754.
-        let slope = (to - from) / self.length as f64;
-        let under = from * from + 2.0 * slope * requests;
-        2.0 * requests / (from + under.max(0.0).sqrt())
-    }
-
-    /// The instant `nanos` after the start, kept inside the stage.
-    fn at(&self, nanos: f64) -> Nanos {
-        // A cast of a float saturates; NaN gives 0.
-        Nanos(self.start + (nanos as u64).min(self.length.saturating_sub(1)))
+        let due = due.max(self.last);
+        let n = self.n;
+        self.n += 1;
+        self.last = due;
+        Some(Arrival {
+            id: id(self.load, n),
+            load: self.load,
+            request: drawn.request,
+            flow: drawn.flow,
+            step: 0,
+            nth: drawn.nth,
+            phase,
+            due,
+            vu: None,
+        })
     }
 }
 
-fn area(rate: Rate, length: u64) -> u128 {
-    let product = u128::from(rate.events) * u128::from(length);
-    let per = u128::from(rate.per_nanos);
-    ((product / per) << FRACTION_BITS) + ((product % per) << FRACTION_BITS) / per
+impl Instants {
+    fn next(&mut self) -> Option<(Nanos, Phase, Option<u16>)> {
+        match self {
+            Self::Paced {
+                pieces,
+                now,
+                points,
+            } => loop {
+                let piece = now.as_ref()?;
+                if let Some(due) = points.next_in(piece) {
+                    return Some((due, piece.phase, None));
+                }
+                *now = pieces.next();
+            },
+            Self::Replayed {
+                tape,
+                place,
+                stages,
+            } => {
+                let (due, entry) = tape.get(*place)?;
+                *place += 1;
+                let phase = stages.iter().find(|(end, _)| due < *end)?.1;
+                Some((due, phase, entry))
+            }
+        }
+    }
 }
 
 /// The values of the rate's integral at which requests are due.
@@ -207,55 +179,68 @@ enum Points {
     Even {
         /// The next request's number, which is the value of the integral at which it is due.
         next: u128,
-        /// The integral up to the current stage, in 2^-32 requests.
+        /// The integral up to the current piece, in 2^-32 requests.
         before: u128,
     },
-    Poisson {
-        /// What the integral has to grow by, from the current stage's start to the next request.
+    Renewal {
+        /// What the integral has to grow by, from the current piece's start to the next request.
         next: f64,
         timing: Box<Stream>,
+        /// Shape of gamma gaps; none for exponential ones.
+        shape: Option<f64>,
     },
 }
 
 impl Points {
-    /// The next request due in this stage; `None` moves on to the next stage.
-    fn next_in(&mut self, stage: &Segment) -> Option<Nanos> {
+    fn new(spacing: Spacing, seed: u64, stream: u64) -> Self {
+        let shape = match spacing {
+            Spacing::Even => return Self::Even { next: 0, before: 0 },
+            Spacing::Poisson => None,
+            Spacing::Gamma(shape) => Some(shape),
+        };
+        let mut timing = Box::new(Stream::new(seed, Purpose::Timing, stream));
+        Self::Renewal {
+            next: gap(&mut timing, shape),
+            timing,
+            shape,
+        }
+    }
+
+    /// The next request due in this piece; `None` moves on to the next one.
+    fn next_in(&mut self, piece: &Segment) -> Option<Nanos> {
         match self {
             Self::Even { next, before } => {
                 let grown = (*next << FRACTION_BITS) - *before;
-                let integral = stage.integral();
+                let integral = piece.integral();
                 if grown >= integral {
                     *before += integral;
                     return None;
                 }
                 *next += 1;
-                Some(even_due(stage, grown))
+                Some(piece.due(grown))
             }
-            Self::Poisson { next, timing } => {
-                let integral = stage.integral() as f64 / (1_u64 << FRACTION_BITS) as f64;
+            Self::Renewal {
+                next,
+                timing,
+                shape,
+            } => {
+                let integral = piece.integral() as f64 / (1_u64 << FRACTION_BITS) as f64;
                 if *next >= integral {
                     *next -= integral;
                     return None;
                 }
-                let due = stage.at(stage.after(*next));
-                *next += timing.exponential();
+                let due = piece.due_at(*next);
+                *next += gap(timing, *shape);
                 Some(due)
             }
         }
     }
 }
 
-/// When the integral has grown by `grown` 2^-32 requests since the stage's start: in whole
-/// numbers, rounded down, at a constant rate; as floats on a ramp.
-fn even_due(stage: &Segment, grown: u128) -> Nanos {
-    let per = u128::from(stage.to.per_nanos);
-    let exact = (stage.from == stage.to)
-        .then(|| grown.checked_mul(per))
-        .flatten()
-        .map(|product| (product / u128::from(stage.to.events.max(1))) >> FRACTION_BITS)
-        .and_then(|nanos| u64::try_from(nanos).ok());
-    match exact {
-        Some(nanos) => Nanos(stage.start + nanos.min(stage.length.saturating_sub(1))),
-        None => stage.at(stage.after(grown as f64 / (1_u64 << FRACTION_BITS) as f64)),
+/// A gap of mean 1.
+fn gap(timing: &mut Stream, shape: Option<f64>) -> f64 {
+    match shape {
+        None => timing.exponential(),
+        Some(shape) => timing.gamma(shape),
     }
 }

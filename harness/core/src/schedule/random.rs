@@ -20,6 +20,8 @@ pub(crate) enum Purpose {
     Sampling,
     /// Trace and span ids.
     Traces,
+    /// What templates draw.
+    Payload,
 }
 
 impl Purpose {
@@ -32,6 +34,7 @@ impl Purpose {
             Self::Rows => b"rows\0\0\0\0",
             Self::Sampling => b"sampling",
             Self::Traces => b"traces\0\0",
+            Self::Payload => b"payload\0",
         }
     }
 }
@@ -62,6 +65,41 @@ impl Stream {
     /// Exponential with mean 1, always finite: `-ln(1 - u)` with `u` in `[0, 1)`.
     pub(crate) fn exponential(&mut self) -> f64 {
         -libm::log(1.0 - unit(self.next_u64()))
+    }
+
+    /// Standard normal, by Box and Muller's transform of two uniform numbers.
+    pub(crate) fn normal(&mut self) -> f64 {
+        let radius = libm::sqrt(2.0 * self.exponential());
+        radius * libm::cos(std::f64::consts::TAU * unit(self.next_u64()))
+    }
+
+    /// Gamma of this shape, above 0, with mean 1: Marsaglia and Tsang, "A simple method for
+    /// generating gamma variables", ACM TOMS 26 (2000); below a shape of 1 with their boost by
+    /// `u^(1/shape)`.
+    pub(crate) fn gamma(&mut self, shape: f64) -> f64 {
+        if shape < 1.0 {
+            let boost = libm::exp(-self.exponential() / shape);
+            return self.gamma_above_one(shape + 1.0) * boost / shape;
+        }
+        self.gamma_above_one(shape) / shape
+    }
+
+    fn gamma_above_one(&mut self, shape: f64) -> f64 {
+        let d = shape - 1.0 / 3.0;
+        let c = 1.0 / libm::sqrt(9.0 * d);
+        loop {
+            let x = self.normal();
+            let root = 1.0 + c * x;
+            // ln of a uniform number in (0, 1].
+            let ln_u = -self.exponential();
+            if root <= 0.0 {
+                continue;
+            }
+            let v = root * root * root;
+            if ln_u < 0.5 * x * x + d - d * v + d * libm::log(v) {
+                return d * v;
+            }
+        }
     }
 }
 

@@ -36,6 +36,9 @@ fn stage(phase: Phase, rate: Option<Rate>, nanos: u64) -> Stage {
     Stage {
         phase,
         rate,
+        vus: None,
+        sine: None,
+        spike: None,
         length: Dur(std::time::Duration::from_nanos(nanos)),
     }
 }
@@ -269,19 +272,24 @@ fn users_think_between_answer_and_request() {
     );
     assert!(closed.start().is_empty());
     let at = Nanos(SECOND + 50_000_000);
-    let next = closed.completed(1, at).unwrap();
+    let completed = |closed: &mut Closed, vu, at| {
+        let mut next = Vec::new();
+        closed.completed(vu, at, &mut next);
+        next.pop()
+    };
+    let next = completed(&mut closed, 1, at).unwrap();
     assert!(
         (100_000_000..=200_000_000).contains(&next.due.since(at).0),
         "{next:?}"
     );
-    assert_eq!((next.id, next.phase), (RequestId(3), Phase::Warmup));
+    assert_eq!((next.id, next.phase), (RequestId(4), Phase::Warmup));
     // Past the end the user is finished; and none without a request out goes on.
-    assert_eq!(closed.completed(1, Nanos(4 * SECOND)), None);
-    assert_eq!(closed.completed(1, at), None);
-    assert_eq!(closed.completed(7, at), None);
+    assert_eq!(completed(&mut closed, 1, Nanos(4 * SECOND)), None);
+    assert_eq!(completed(&mut closed, 1, at), None);
+    assert_eq!(completed(&mut closed, 7, at), None);
     assert_eq!(closed.outstanding(), 2);
     assert_eq!(
-        closed.completed(0, Nanos(2 * SECOND)).unwrap().phase,
+        completed(&mut closed, 0, Nanos(2 * SECOND)).unwrap().phase,
         Phase::Measure
     );
 }
@@ -337,7 +345,10 @@ proptest! {
             let done = out.swap_remove(pick % out.len());
             let vu = done.vu.unwrap();
             let at = Nanos(done.due.0 + took);
-            if let Some(next) = closed.completed(vu, at) {
+            let mut following = Vec::new();
+            closed.completed(vu, at, &mut following);
+            prop_assert!(following.len() <= 1);
+            if let Some(next) = following.pop() {
                 prop_assert!(next.due >= at && next.due < closed.end());
                 prop_assert_eq!(next.vu, Some(vu));
                 seen.push(next.id);
