@@ -85,8 +85,16 @@ pub fn apply(text: &str, file: &str, sets: &[Set]) -> Result<String, Problems> {
         drop_nulls(&mut tree);
         let value: Value = serde_saphyr::from_str(&set.value)
             .map_err(|error| problem(format!("the value is not YAML: {error}")))?;
+        // What reads as a number may be meant as a text, such as a version.
+        let as_text = Value::String(set.value.clone());
+        let plain = value.is_number() || value.is_boolean();
         *place(&mut tree, &set.path).map_err(problem)? = value;
-        scenario = serde_json::from_value(tree).map_err(|error| problem(error.to_string()))?;
+        let mut read = serde_json::from_value(tree.clone());
+        if read.is_err() && plain {
+            *place(&mut tree, &set.path).map_err(problem)? = as_text;
+            read = serde_json::from_value(tree);
+        }
+        scenario = read.map_err(|error| problem(error.to_string()))?;
     }
     let named = format!("{file} with --set");
     scenario.validate(&named)?;
@@ -189,6 +197,8 @@ spec:
             "seed=9",
             "requests[a].headers={x-a: b=c}",
             "spec.target.timeout=5s",
+            "metadata.labels={team: a}",
+            "metadata.labels.version=2",
         ])
         .unwrap();
         let load = &scenario.spec.loads[0];
@@ -198,6 +208,7 @@ spec:
         // What is not touched stays as it was written, also what looks like a number.
         assert_eq!(scenario.spec.target.expect_version.as_deref(), Some("1.10"));
         assert_eq!(scenario.spec.target.timeout.nanos(), 5_000_000_000);
+        assert_eq!(scenario.metadata.labels["version"], "2");
     }
 
     #[test]
