@@ -10,8 +10,13 @@ use crate::scenario::{Dur, Scenario};
 
 mod check;
 mod client;
+mod criteria;
 mod read;
+#[cfg(test)]
+mod tests;
 mod yaml;
+
+pub use criteria::{Allowance, Baseline, Warn, Worse};
 
 /// Confidence of each one-sided bound when `harness/confidence` does not say otherwise.
 pub const DEFAULT_CONFIDENCE: f64 = 0.95;
@@ -39,6 +44,10 @@ pub struct Objective {
     pub empty_as: Option<f64>,
     /// Unit of the value, for people: `harness/unit`.
     pub unit: Option<String>,
+    /// A stricter criterion short of failing: `harness/warn`.
+    pub warn: Option<Warn>,
+    /// How much worse than earlier runs it may be: `harness/baseline`.
+    pub baseline: Option<Baseline>,
     /// What is measured and what it has to be.
     pub indicator: Indicator,
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use serde_saphyr::{Location, Spanned};
 
 use super::client::{self, Place};
+use super::criteria;
 use super::yaml::{Document, Head, MetricSource, RatioMetric, Sli, Slo, Target};
 use super::{
     ClientFigure, ClientMetric, DEFAULT_CONFIDENCE, Indicator, Limit, Metric, Objective, Op, Part,
@@ -221,6 +222,9 @@ struct Annotations {
     empty_as: Option<f64>,
     signal: Option<Signal>,
     unit: Option<String>,
+    /// Their texts: what they mean depends on the objective.
+    warn: Option<Spanned<String>>,
+    baseline: Option<Spanned<String>>,
 }
 
 fn annotations(reader: &mut Reader, from: &BTreeMap<String, Spanned<Value>>) -> Annotations {
@@ -231,6 +235,8 @@ fn annotations(reader: &mut Reader, from: &BTreeMap<String, Spanned<Value>>) -> 
         empty_as: None,
         signal: None,
         unit: None,
+        warn: None,
+        baseline: None,
     };
     for (key, value) in from {
         let Some(name) = key.strip_prefix("harness/") else {
@@ -241,6 +247,12 @@ fn annotations(reader: &mut Reader, from: &BTreeMap<String, Spanned<Value>>) -> 
             Value::Number(number) => number.to_string(),
             other => other.to_string(),
         };
+        let spanned = || Spanned::new(text.clone(), value.referenced, value.defined);
+        match name {
+            "warn" => found.warn = Some(spanned()),
+            "baseline" => found.baseline = Some(spanned()),
+            _ => {}
+        }
         if let Err(hint) = annotation(&mut found, name, &text) {
             let message = match hint {
                 UNKNOWN => "unknown annotation".to_owned(),
@@ -254,7 +266,7 @@ fn annotations(reader: &mut Reader, from: &BTreeMap<String, Spanned<Value>>) -> 
     found
 }
 
-const UNKNOWN: &str = "the annotations are harness/gate, harness/confidence, harness/min-samples, harness/empty-as, harness/signal and harness/unit";
+const UNKNOWN: &str = "the annotations are harness/gate, harness/confidence, harness/min-samples, harness/empty-as, harness/warn, harness/baseline, harness/signal and harness/unit";
 const NOT_BUILT: &str = "leave it out: a judgement without it would be another one than asked for";
 
 /// Takes one annotation; the error is a hint.
@@ -289,7 +301,9 @@ fn annotation(found: &mut Annotations, name: &str, text: &str) -> Result<(), &'s
             });
         }
         "unit" => found.unit = Some(text.to_owned()),
-        "warn" | "baseline" | "slice" => return Err(NOT_BUILT),
+        // Read with each objective, see `criterion`.
+        "warn" | "baseline" => {}
+        "slice" => return Err(NOT_BUILT),
         _ => return Err(UNKNOWN),
     }
     Ok(())
@@ -348,6 +362,12 @@ fn objectives(reader: &mut Reader, slo: Document<Slo>) {
         let Some(indicator) = with_target(reader, measured.as_ref(), target, at, &key) else {
             continue;
         };
+        let warn = criterion(reader, "warn", notes.warn.as_ref(), |text| {
+            criteria::warn(text, &indicator)
+        });
+        let baseline = criterion(reader, "baseline", notes.baseline.as_ref(), |text| {
+            criteria::baseline(text, &indicator)
+        });
         let full = if several {
             format!("{name}/{}", index + 1)
         } else {
@@ -370,8 +390,28 @@ fn objectives(reader: &mut Reader, slo: Document<Slo>) {
             min_samples: notes.min_samples,
             empty_as: notes.empty_as,
             unit: notes.unit.clone(),
+            warn,
+            baseline,
             indicator,
         });
+    }
+}
+
+/// Reads an annotation whose meaning depends on the objective.
+fn criterion<T>(
+    reader: &mut Reader,
+    name: &str,
+    text: Option<&Spanned<String>>,
+    read: impl Fn(&str) -> Result<T, criteria::Wrong>,
+) -> Option<T> {
+    let text = text?;
+    match read(&text.value) {
+        Ok(criterion) => Some(criterion),
+        Err((message, hint)) => {
+            let key = format!("metadata.annotations.harness/{name}");
+            reader.problem(place(text.referenced), &key, message, hint);
+            None
+        }
     }
 }
 
