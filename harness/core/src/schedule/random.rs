@@ -22,6 +22,8 @@ pub(crate) enum Purpose {
     Traces,
     /// What templates draw.
     Payload,
+    /// Draws of a bootstrap.
+    Noise,
 }
 
 impl Purpose {
@@ -35,6 +37,7 @@ impl Purpose {
             Self::Sampling => b"sampling",
             Self::Traces => b"traces\0\0",
             Self::Payload => b"payload\0",
+            Self::Noise => b"noise\0\0\0",
         }
     }
 }
