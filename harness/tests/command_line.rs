@@ -19,7 +19,9 @@ fn harness(args: &[&str]) -> (Option<i32>, String, String) {
 fn help_names_every_command_and_every_exit_code() {
     let (code, out, _) = harness(&["--help"]);
     assert_eq!(code, Some(0));
-    for command in ["run", "judge", "check", "stack", "schema"] {
+    for command in [
+        "run", "judge", "compare", "check", "export", "stack", "schema",
+    ] {
         assert!(out.contains(command), "{out}");
     }
     for exit in [

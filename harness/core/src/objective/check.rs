@@ -15,19 +15,6 @@ pub(super) fn check(objective: &Objective, scenario: &Scenario) -> Vec<Problem> 
             hint: Some(hint),
         });
     };
-    // Read already, and not judged yet: a run that asks for them is refused rather than judged without.
-    for (name, written) in [
-        ("harness/warn", objective.warn.is_some()),
-        ("harness/baseline", objective.baseline.is_some()),
-    ] {
-        if written {
-            problem(
-                name,
-                "is not judged yet".into(),
-                "leave it out: a judgement without it would be another one than asked for".into(),
-            );
-        }
-    }
     let telemetry = &scenario.spec.telemetry;
     for metric in objective.metrics() {
         let (name, configured) = match metric {

@@ -14,9 +14,11 @@ mod criteria;
 mod read;
 #[cfg(test)]
 mod tests;
+mod window;
 mod yaml;
 
 pub use criteria::{Allowance, Baseline, Warn, Worse};
+pub use window::TimeWindow;
 
 /// Confidence of each one-sided bound when `harness/confidence` does not say otherwise.
 pub const DEFAULT_CONFIDENCE: f64 = 0.95;
@@ -48,6 +50,10 @@ pub struct Objective {
     pub warn: Option<Warn>,
     /// How much worse than earlier runs it may be: `harness/baseline`.
     pub baseline: Option<Baseline>,
+    /// The service that the SLO is of, as written.
+    pub service: Option<String>,
+    /// The period of its error budget: `spec.timeWindow`.
+    pub time_window: Option<TimeWindow>,
     /// What is measured and what it has to be.
     pub indicator: Indicator,
 }

@@ -11,6 +11,7 @@ use serde_saphyr::{Location, Spanned};
 
 use super::client::{self, Place};
 use super::criteria;
+use super::window::{self, TimeWindow};
 use super::yaml::{Document, Head, MetricSource, RatioMetric, Sli, Slo, Target};
 use super::{
     ClientFigure, ClientMetric, DEFAULT_CONFIDENCE, Indicator, Limit, Metric, Objective, Op, Part,
@@ -356,6 +357,7 @@ fn objectives(reader: &mut Reader, slo: Document<Slo>) {
     let slo_file = std::mem::replace(&mut reader.file, sli_file);
     let measured = measured(reader, &sli);
     reader.file = slo_file;
+    let time_window = time_window(reader, spec.time_window.as_ref());
     let several = spec.objectives.value.len() > 1;
     for (index, target) in spec.objectives.value.iter().enumerate() {
         let key = format!("spec.objectives[{index}]");
@@ -392,9 +394,21 @@ fn objectives(reader: &mut Reader, slo: Document<Slo>) {
             unit: notes.unit.clone(),
             warn,
             baseline,
+            service: spec.service.clone(),
+            time_window: time_window.clone(),
             indicator,
         });
     }
+}
+
+/// The period of the error budget, if there is one.
+fn time_window(reader: &mut Reader, value: Option<&Spanned<Value>>) -> Option<TimeWindow> {
+    let value = value?;
+    window::read(Some(&value.value)).unwrap_or_else(|message| {
+        let hint = "a list of one, such as `[{duration: 28d, isRolling: true}]`";
+        reader.problem(place(value.referenced), "spec.timeWindow", message, hint);
+        None
+    })
 }
 
 /// Reads an annotation whose meaning depends on the objective.

@@ -41,12 +41,10 @@ pub(super) struct Metadata {
 pub(super) struct Slo {
     #[serde(rename = "description")]
     pub(super) _description: Option<String>,
-    #[serde(rename = "service")]
-    pub(super) _service: Option<String>,
+    pub(super) service: Option<String>,
     pub(super) indicator: Option<Indicator>,
     pub(super) indicator_ref: Option<Spanned<String>>,
-    #[serde(rename = "timeWindow")]
-    pub(super) _time_window: Option<Value>,
+    pub(super) time_window: Option<Spanned<Value>>,
     pub(super) budgeting_method: Spanned<String>,
     pub(super) objectives: Spanned<Vec<Target>>,
     #[serde(rename = "alertPolicies")]
