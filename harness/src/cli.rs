@@ -6,16 +6,23 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use harness_core::judge::BaselineWanted;
 use harness_core::problem::Problems;
 use harness_core::schedule::Shard;
+use harness_core::record::baseline::Baselines;
+use harness_core::record::context::Production;
+use harness_core::scenario::Rate;
 use tracing_subscriber::EnvFilter;
 
+use crate::baseline;
+use crate::compare;
+use crate::export;
 use crate::inputs::{self, Overrides};
 use crate::output::{self, Format};
 use crate::run::{self, Failure, RunOptions};
-use crate::run_dir::{self, RunDirError};
 use crate::set::Set;
 use crate::show::{self, Form, ShowOptions};
+use crate::run_dir::{self, FinishedRun, RunDirError};
 use crate::stack::{self, StackOptions};
 
 /// Exit code of an internal error.
@@ -47,6 +54,15 @@ enum Command {
     Judge(JudgeArgs),
     /// Show what a scenario will send, and when, without sending it.
     Schedule(ScheduleArgs),
+    /// Set finished runs beside the first of them: deltas with intervals, and both distributions.
+    Compare {
+        /// Run directories; the first is what the others are compared with.
+        #[arg(required = true, num_args = 2.., value_name = "RUN_DIR")]
+        runs: Vec<PathBuf>,
+        /// Form of the comparison on stdout.
+        #[arg(long, value_enum, default_value = "terminal")]
+        format: compare::Format,
+    },
     /// Check scenario and SLO files without running anything.
     Check {
         /// Scenario files, SLO files, or directories of SLO files.
@@ -55,11 +71,55 @@ enum Command {
     },
     /// Run the embedded Prometheus, Loki and Tempo alone, until interrupted.
     Stack(StackArgs),
+    /// Write objectives in a form that other systems take.
+    Export {
+        /// What to write.
+        #[command(subcommand)]
+        what: Export,
+    },
     /// Print the JSON Schema of a file format.
     Schema {
         /// Which format.
         format: SchemaOf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum Export {
+    /// Prometheus recording rules and multi-window, multi-burn-rate alerts of the ratio objectives that
+    /// Prometheus answers.
+    Rules {
+        /// SLO files, or directories of them.
+        #[arg(required = true, value_name = "SLO")]
+        slos: Vec<PathBuf>,
+        /// Write them here instead of to stdout.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// What a verdict depends on beside the run itself.
+#[derive(Debug, Clone, clap::Args)]
+struct BesideArgs {
+    /// Earlier run directories that objectives with `harness/baseline` are compared with.
+    #[arg(long, num_args = 1.., value_name = "RUN_DIR")]
+    baseline: Vec<PathBuf>,
+    /// Missed `harness/warn` criteria of required objectives fail the run.
+    #[arg(long)]
+    strict: bool,
+    /// Traffic in production, for error budgets: `200/s`, `12000/m`.
+    #[arg(long, value_name = "RATE", value_parser = production_rate)]
+    production_rate: Option<f64>,
+}
+
+fn production_rate(text: &str) -> Result<f64, String> {
+    let rate: Rate = text.parse()?;
+    let rate = rate.per_second();
+    if rate > 0.0 {
+        Ok(rate)
+    } else {
+        Err("must be more than 0".into())
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -68,6 +128,8 @@ enum SchemaOf {
     Scenario,
     /// `report.json`.
     Report,
+    /// `harness compare --format json`.
+    Comparison,
 }
 
 #[derive(Debug, clap::Args)]
@@ -92,6 +154,16 @@ struct RunArgs {
     /// OTLP/gRPC endpoint for client spans and the started target when Tempo is real.
     #[arg(long, value_name = "URL")]
     otlp: Option<String>,
+    #[command(flatten)]
+    beside: BesideArgs,
+    /// PromQL that the run's Prometheus answers with production's events a second, instead of
+    /// --production-rate.
+    #[arg(long, value_name = "PROMQL", conflicts_with = "production_rate")]
+    production_query: Option<String>,
+    /// Make at most so many further attempts, only of one that is invalid or inconclusive; counts of
+    /// all are added up, and each look is judged surer.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=9))]
+    retries: u32,
     /// Form of the report on stdout.
     #[arg(long, value_enum, default_value = "terminal")]
     format: Format,
@@ -145,6 +217,8 @@ struct JudgeArgs {
     /// Other objectives: what was not recorded for them is missing.
     #[arg(long, num_args = 1.., value_name = "PATH")]
     slo: Vec<PathBuf>,
+    #[command(flatten)]
+    beside: BesideArgs,
     /// Write the reports into this directory too. Without it nothing is written.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -210,12 +284,17 @@ fn execute(command: Command) -> Result<u8, Failure> {
         Command::Run(args) => in_runtime(run::run(args.into())),
         Command::Judge(args) => judge(&args),
         Command::Schedule(args) => show::show(&args.into(), &mut std::io::stdout()).map(|()| 0),
+        Command::Compare { runs, format } => compare::compare(&runs, format),
         Command::Check { files } => check(&files),
         Command::Stack(args) => in_runtime(stack::run(args.into())),
+        Command::Export {
+            what: Export::Rules { slos, out },
+        } => export::rules(&slos, out.as_deref()),
         Command::Schema { format } => {
             let schema = match format {
                 SchemaOf::Scenario => harness_core::scenario::Scenario::schema(),
                 SchemaOf::Report => harness_core::report::schema(),
+                SchemaOf::Comparison => harness_core::report::comparison_schema(),
             };
             let text = serde_json::to_string_pretty(&schema)
                 .map_err(|e| Failure::Internal(e.to_string()))?;
@@ -249,6 +328,13 @@ impl From<RunArgs> for RunOptions {
                 env: args.over.env,
             },
             out: args.out,
+            baselines: args.beside.baseline,
+            strict: args.beside.strict,
+            retries: args.retries,
+            production: args
+                .production_query
+                .map(Production::Query)
+                .or(args.beside.production_rate.map(Production::Rate)),
             quiet: args.quiet,
             format: args.format,
         }
@@ -285,7 +371,7 @@ impl From<StackArgs> for StackOptions {
 }
 
 fn judge(args: &JudgeArgs) -> Result<u8, Failure> {
-    let finished = match run_dir::read(&args.run) {
+    let mut finished = match run_dir::read(&args.run) {
         Ok(finished) => finished,
         // These say something of the run: it is not one that can be trusted.
         Err(error @ (RunDirError::Unfinished { .. } | RunDirError::Changed { .. })) => {
@@ -303,14 +389,43 @@ fn judge(args: &JudgeArgs) -> Result<u8, Failure> {
                 .0,
         )
     };
+    let context = &mut finished.facts.context;
+    context.strict |= args.beside.strict;
+    if let Some(rate) = args.beside.production_rate {
+        context.production = Some(Production::Rate(rate));
+    }
+    if !args.beside.baseline.is_empty() {
+        finished.baselines = Some(other_baselines(args, &finished, others.as_deref())?);
+    }
     let report = output::judge_finished(&finished, others.as_deref()).map_err(Failure::Internal)?;
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out)
             .map_err(|error| Failure::Config(format!("{}: {error}", out.display())))?;
+        if let Some(baselines) = &finished.baselines {
+            run_dir::write_baselines(out, baselines)
+                .map_err(|error| Failure::Internal(error.to_string()))?;
+        }
         output::write_reports(out, &report).map_err(Failure::Internal)?;
     }
     output::print(&report, args.format).map_err(Failure::Internal)?;
     Ok(report.exit_code)
+}
+
+/// Other baselines than those of the run, if it had any.
+fn other_baselines(
+    args: &JudgeArgs,
+    finished: &FinishedRun,
+    slos: Option<&[(String, String)]>,
+) -> Result<Baselines, Failure> {
+    let objectives = harness_core::objective::parse(slos.unwrap_or(&finished.slos))
+        .map_err(|wrong| Failure::Config(wrong.to_string()))?;
+    let wanted = BaselineWanted {
+        scenario_sha256: &finished.facts.scenario_sha256,
+        run_id: &finished.facts.run_id,
+        service: &finished.facts.service,
+        objectives: &objectives,
+    };
+    Ok(baseline::take(&args.beside.baseline, &wanted))
 }
 
 /// Checks every file as what it says it is; says everything that is wrong.

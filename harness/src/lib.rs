@@ -7,16 +7,20 @@
 //! the same road.
 
 pub mod backends;
+pub mod baseline;
 pub mod cli;
 pub mod clock;
+pub mod compare;
 pub mod drive;
 pub mod embedded;
+pub mod export;
 pub mod inputs;
 pub mod output;
 pub mod own;
 pub mod progress;
 pub mod recorder;
 mod redact;
+pub mod retry;
 pub mod run;
 pub mod run_dir;
 pub mod send;

@@ -1,11 +1,13 @@
 //! A judged run on paper: the report's files and what the command prints.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use clap::ValueEnum;
 use harness_core::judge::{self, RunRecord};
 use harness_core::objective;
+use harness_core::record::context::Counted;
 use harness_core::report::{self, model::Report};
 use harness_core::scenario::Scenario;
 
@@ -47,9 +49,28 @@ pub fn judge_finished(
         facts: &run.facts,
         rows: &run.rows,
         answers: &run.answers,
+        baselines: run.baselines.as_ref(),
     });
     report.judged_at = wall_now().rfc3339();
     Ok(report)
+}
+
+/// This run's own counts, for an attempt after it.
+///
+/// # Errors
+/// A sentence when the recorded scenario or objectives cannot be read.
+pub fn counts(run: &FinishedRun) -> Result<BTreeMap<String, Counted>, String> {
+    let scenario =
+        Scenario::parse(&run.scenario, "scenario.yaml").map_err(|wrong| wrong.to_string())?;
+    let objectives = objective::parse(&run.slos).map_err(|wrong| wrong.to_string())?;
+    Ok(judge::counts(&RunRecord {
+        scenario: &scenario,
+        objectives: &objectives,
+        facts: &run.facts,
+        rows: &run.rows,
+        answers: &run.answers,
+        baselines: None,
+    }))
 }
 
 /// Writes `report.json`, `report.html`, `report.md` and `junit.xml`.
@@ -95,7 +116,7 @@ pub fn print(report: &Report, format: Format) -> Result<(), String> {
 }
 
 /// Columns of the terminal; 100 where there is none.
-fn width() -> usize {
+pub(crate) fn width() -> usize {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
     let columns = size
         .map(|size| usize::from(size.ws_col))

@@ -1,14 +1,19 @@
 //! One run from the scenario to the verdict.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use harness_core::judge::BaselineWanted;
 use harness_core::measure::{AbortWatch, Measurements};
+use harness_core::record::baseline::Baselines;
+use harness_core::record::context::{Context, EarlierAttempt, Production};
 use harness_core::record::{
     AnswerBook, FaultApplied, Generator, RUN_SCHEMA, RunFacts, Settled, Stop, Target,
 };
+use harness_core::report::model::{Report, Verdict};
 use harness_core::request::Planner;
 use harness_core::scenario::Scenario;
 use harness_core::schedule::{self, Shard, Tapes};
@@ -18,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::backends;
+use crate::baseline;
 use crate::clock::{Clock, wall_now};
 use crate::drive::{Drive, Gauges, Tell};
 use crate::inputs::{self, Inputs, Overrides};
@@ -26,7 +32,8 @@ use crate::own;
 use crate::progress::Progress;
 use crate::recorder::{Recorded, Recorder};
 use crate::redact::{hide, redact};
-use crate::run_dir::{self, RunDir};
+use crate::retry;
+use crate::run_dir::{self, FinishedRun, RunDir};
 use crate::send::Sender;
 use crate::settle::Settling;
 use crate::signals::Signals;
@@ -46,6 +53,14 @@ pub struct RunOptions {
     pub overrides: Overrides,
     /// The run directory; `runs/NAME-TIME-RANDOM` where not given.
     pub out: Option<PathBuf>,
+    /// Directories of earlier runs to compare with.
+    pub baselines: Vec<PathBuf>,
+    /// Missed warn criteria fail the run.
+    pub strict: bool,
+    /// How many more attempts may be made; see [`retry`].
+    pub retries: u32,
+    /// Traffic in production.
+    pub production: Option<Production>,
     /// Nothing on stderr but errors.
     pub quiet: bool,
     /// Form of what is printed at the end.
@@ -61,7 +76,8 @@ pub enum Failure {
     Internal(String),
 }
 
-/// Carries out a run and gives the exit code of its verdict.
+/// Carries out a run, with further attempts where they were asked for, and gives the exit code of its
+/// verdict.
 ///
 /// # Errors
 /// When nothing could be started or kept; every other ending has a report.
@@ -69,27 +85,97 @@ pub async fn run(options: RunOptions) -> Result<u8, Failure> {
     let inputs = inputs::load(&options.scenario, &options.overrides)
         .map_err(|wrong| Failure::Config(wrong.to_string()))?;
     let progress = Progress::new(options.quiet);
-    let run_id = run_id(&inputs.scenario.metadata.name);
+    let name = &inputs.scenario.metadata.name;
     let out = options
         .out
         .clone()
-        .unwrap_or_else(|| Path::new("runs").join(&run_id));
-    let dir = RunDir::create(&out, &inputs.text, &inputs.slos)
+        .unwrap_or_else(|| Path::new("runs").join(run_id(name)));
+    let most = options.retries.saturating_add(1);
+    let mut context = Context {
+        strict: options.strict,
+        production: options.production.clone(),
+        earlier: baseline::beside(&out, &run_dir::sha256(&inputs.text)),
+        attempt: None,
+    };
+    let mut earlier = Vec::new();
+    let mut number = 1;
+    let (dir, report) = loop {
+        let dir = retry::place(&out, number, most);
+        context.attempt = retry::attempt(number, most, &earlier);
+        let (finished, report) = attempt(&options, &inputs, &dir, &context, &progress).await?;
+        if !retry::again(&report, number, most) {
+            break (dir, report);
+        }
+        progress.say(&format!(
+            "attempt {number} of at most {most} is {} ({}); trying again",
+            summary(&report),
+            report.reason_code.as_deref().unwrap_or("no reason given")
+        ));
+        earlier.push(EarlierAttempt {
+            dir: retry::name(number),
+            run_id: finished.facts.run_id.clone(),
+            verdict: report.verdict,
+            reason_code: report.reason_code.clone(),
+            counts: match report.verdict {
+                Verdict::Inconclusive => output::counts(&finished).map_err(Failure::Internal)?,
+                _ => BTreeMap::new(),
+            },
+        });
+        number += 1;
+    };
+    let written = match dir == out {
+        true => Ok(()),
+        false => output::write_reports(&out, &report),
+    };
+    output::print(&report, options.format).map_err(Failure::Internal)?;
+    written.map_err(Failure::Internal)?;
+    progress.say(&format!("report: {}", out.join("report.html").display()));
+    Ok(report.exit_code)
+}
+
+fn summary(report: &Report) -> &'static str {
+    match report.verdict {
+        Verdict::Invalid => "invalid",
+        _ => "inconclusive",
+    }
+}
+
+/// One attempt: its own directory, sealed, read back and judged, with its reports.
+async fn attempt(
+    options: &RunOptions,
+    inputs: &Inputs,
+    out: &Path,
+    context: &Context,
+    progress: &Progress,
+) -> Result<(FinishedRun, Report), Failure> {
+    let run_id = run_id(&inputs.scenario.metadata.name);
+    let mut dir = RunDir::create(out, &inputs.text, &inputs.slos)
         .map_err(|error| Failure::Config(error.to_string()))?;
+    let baselines = baselines(options, inputs, &run_id, progress);
+    if let Some(baselines) = &baselines {
+        dir.keep_baselines(baselines).map_err(keep)?;
+    }
     let open_files = own::raise_open_files();
     let signals = Signals::listen().map_err(Failure::Internal)?;
 
     let mut stage = Stage::new().map_err(Failure::Internal)?;
     let prepared = tokio::select! {
-        prepared = stage.prepare(&inputs.scenario, dir.path(), &progress) => prepared,
+        prepared = stage.prepare(&inputs.scenario, dir.path(), progress) => prepared,
         () = signals.first.cancelled() => Err(Stop::Interrupted("a signal, before the load began".into())),
     };
-    let mut facts = first_facts(&inputs, &run_id, &stage);
+    let mut facts = first_facts(inputs, &run_id, &stage);
+    facts.context = context.clone();
     facts.generator.open_files_limit = open_files;
     let version = facts.expect_version.as_deref();
     hide(&mut facts.target.url, version, &inputs.secrets);
     let ended = match prepared {
-        Ok(()) => load(&inputs, &mut facts, &mut stage, &dir, &signals, &progress).await,
+        Ok(()) => {
+            let baselines = baselines.as_ref();
+            load(
+                inputs, baselines, &mut facts, &mut stage, &dir, &signals, progress,
+            )
+            .await
+        }
         Err(stop) => {
             facts.stop = Some(stop);
             dir.requests_log()
@@ -111,14 +197,34 @@ pub async fn run(options: RunOptions) -> Result<u8, Failure> {
 
     let finished = run_dir::read(dir.path()).map_err(keep)?;
     let report = output::judge_finished(&finished, None).map_err(Failure::Internal)?;
-    let written = output::write_reports(dir.path(), &report);
-    output::print(&report, options.format).map_err(Failure::Internal)?;
-    written.map_err(Failure::Internal)?;
-    progress.say(&format!(
-        "report: {}",
-        dir.path().join("report.html").display()
-    ));
-    Ok(report.exit_code)
+    output::write_reports(dir.path(), &report).map_err(Failure::Internal)?;
+    Ok((finished, report))
+}
+
+/// What is needed of the earlier runs that were named; read before the load begins, so that reading
+/// does not disturb it.
+fn baselines(
+    options: &RunOptions,
+    inputs: &Inputs,
+    run_id: &str,
+    progress: &Progress,
+) -> Option<Baselines> {
+    if options.baselines.is_empty() {
+        return None;
+    }
+    let wanted = BaselineWanted {
+        scenario_sha256: &run_dir::sha256(&inputs.text),
+        run_id,
+        service: &service_name(&inputs.scenario),
+        objectives: &inputs.objectives,
+    };
+    let taken = baseline::take(&options.baselines, &wanted);
+    for run in &taken.runs {
+        if let Some(why) = &run.unusable {
+            progress.say(&format!("the baseline {} cannot be used: {why}", run.dir));
+        }
+    }
+    Some(taken)
 }
 
 fn keep(error: run_dir::RunDirError) -> Failure {
@@ -163,12 +269,14 @@ fn first_facts(inputs: &Inputs, run_id: &str, stage: &Stage) -> RunFacts {
         },
         faults: Vec::new(),
         stop: None,
+        context: Context::default(),
     }
 }
 
 /// The load itself, the wait for telemetry, and the questions.
 async fn load(
     inputs: &Inputs,
+    baselines: Option<&Baselines>,
     facts: &mut RunFacts,
     stage: &mut Stage,
     dir: &RunDir,
@@ -310,6 +418,7 @@ async fn load(
     let settling = Settling {
         scenario: &stored,
         objectives: &inputs.objectives,
+        baselines,
         rows: &rows,
         backends: &stage.backends,
         signals,

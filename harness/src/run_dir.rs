@@ -5,6 +5,7 @@
 //! slo/NN-NAME.yaml     the objectives as used
 //! requests.jsonl       one observation a line, appended while the run goes on
 //! answers.jsonl        every question to a backend with its raw answer
+//! baseline.json        what was taken of earlier runs to compare with; only with --baseline
 //! run.json             the facts of the run
 //! manifest.json        SHA-256 of all of the above; written last, so its presence means "whole"
 //! report.json, report.html, report.md, junit.xml      derived; not in the manifest
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 use harness_core::observation::Observation;
 use harness_core::query::Answer;
+use harness_core::record::baseline::{BASELINE_SCHEMA, Baselines};
 use harness_core::record::{AnswerBook, RUN_SCHEMA, RunFacts};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -88,9 +90,12 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), RunDirError> {
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
-        // The name is on disk only when its directory is.
-        path.parent()
-            .map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+        // The name is on disk only when its directory is; that of a bare name is the current one.
+        let dir = path.parent().map(|dir| match dir.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => dir,
+        });
+        dir.map_or(Ok(()), |dir| File::open(dir)?.sync_all())
     };
     write().map_err(io_error(path))
 }
@@ -223,6 +228,16 @@ impl RunDir {
         })
     }
 
+    /// Keeps what was taken of earlier runs, to be sealed with the rest.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn keep_baselines(&mut self, baselines: &Baselines) -> Result<(), RunDirError> {
+        write_baselines(&self.dir, baselines)?;
+        self.inputs.push(BASELINE_FILE.to_owned());
+        Ok(())
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -260,6 +275,30 @@ impl RunDir {
         };
         write_whole(&path, pretty(&manifest, &path)?.as_bytes())
     }
+}
+
+/// Name of the file with what was taken of earlier runs.
+const BASELINE_FILE: &str = "baseline.json";
+
+/// Writes what was taken of earlier runs into a directory.
+///
+/// # Errors
+/// When the disk does not take it.
+pub fn write_baselines(dir: &Path, baselines: &Baselines) -> Result<(), RunDirError> {
+    let path = dir.join(BASELINE_FILE);
+    let text = serde_json::to_string(baselines).map_err(|error| RunDirError::Io {
+        path: path.clone(),
+        source: error.into(),
+    })?;
+    write_whole(&path, (text + "\n").as_bytes())
+}
+
+/// SHA-256 of a run's manifest, which holds the digests of all its files.
+///
+/// # Errors
+/// When there is no manifest or it cannot be read.
+pub fn manifest_sha256(dir: &Path) -> Result<String, RunDirError> {
+    sha256_file(&dir.join("manifest.json"))
 }
 
 fn pretty<T: Serialize>(value: &T, path: &Path) -> Result<String, RunDirError> {
@@ -308,6 +347,8 @@ pub struct FinishedRun {
     pub rows: Vec<Observation>,
     /// The answers.
     pub answers: AnswerBook,
+    /// What was taken of earlier runs.
+    pub baselines: Option<Baselines>,
 }
 
 /// Reads a finished run and checks every byte of it against the manifest.
@@ -388,8 +429,13 @@ pub fn read(dir: &Path) -> Result<FinishedRun, RunDirError> {
             what,
         });
     }
+    let baselines = match manifest.files.contains_key(BASELINE_FILE) {
+        true => Some(read_baselines(&dir.join(BASELINE_FILE))?),
+        false => None,
+    };
     let scenario = dir.join("scenario.yaml");
     Ok(FinishedRun {
+        baselines,
         scenario: fs::read_to_string(&scenario).map_err(io_error(&scenario))?,
         slos,
         facts,
@@ -397,6 +443,21 @@ pub fn read(dir: &Path) -> Result<FinishedRun, RunDirError> {
         answers: read_log::<Answer>(&dir.join("answers.jsonl"))?
             .into_iter()
             .collect(),
+    })
+}
+
+fn read_baselines(path: &Path) -> Result<Baselines, RunDirError> {
+    let baselines: Baselines = read_json(path)?;
+    if baselines.schema == BASELINE_SCHEMA {
+        return Ok(baselines);
+    }
+    let what = format!(
+        "format is `{}`, this version reads `{BASELINE_SCHEMA}`",
+        baselines.schema
+    );
+    Err(RunDirError::Changed {
+        path: path.to_owned(),
+        what,
     })
 }
 

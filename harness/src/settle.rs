@@ -6,6 +6,7 @@ use harness_core::judge::{self, RunRecord};
 use harness_core::objective::Objective;
 use harness_core::observation::Observation;
 use harness_core::query::Query;
+use harness_core::record::baseline::Baselines;
 use harness_core::record::{AnswerBook, RunFacts, Settled};
 use harness_core::report::model::Coverage;
 use harness_core::scenario::Scenario;
@@ -33,6 +34,8 @@ pub struct Settling<'a> {
     pub scenario: &'a Scenario,
     /// The objectives.
     pub objectives: &'a [Objective],
+    /// What was taken of earlier runs: a miss against them wants its requests shown, too.
+    pub baselines: Option<&'a Baselines>,
     /// The observations.
     pub rows: &'a [Observation],
     /// The backends.
@@ -49,6 +52,7 @@ impl Settling<'_> {
             facts,
             rows: self.rows,
             answers,
+            baselines: self.baselines,
         }
     }
 

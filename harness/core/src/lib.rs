@@ -7,6 +7,7 @@
 pub(crate) mod dataset;
 pub mod judge;
 pub mod measure;
+mod noise;
 pub mod objective;
 pub mod observation;
 pub mod problem;
@@ -14,6 +15,7 @@ pub mod query;
 pub mod record;
 pub mod report;
 pub mod request;
+pub mod rules;
 pub mod scenario;
 pub mod schedule;
 pub mod units;

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::query::{Answer, Query};
 use crate::units::{Nanos, Phase, Seed, UnixNanos};
 
+pub mod baseline;
+pub mod context;
+
 /// Version of the run directory's format.
 pub const RUN_SCHEMA: &str = "harness.run/v1";
 
@@ -154,6 +157,9 @@ pub struct RunFacts {
     pub faults: Vec<FaultApplied>,
     /// Why the run ended early, if it did.
     pub stop: Option<Stop>,
+    /// What it was told, or saw around it.
+    #[serde(default)]
+    pub context: context::Context,
 }
 
 impl RunFacts {

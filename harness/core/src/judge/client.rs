@@ -93,6 +93,15 @@ pub(super) fn times(record: &RunRecord, metric: &ClientMetric, which: Time) -> V
         .collect()
 }
 
+/// The same in the order in which the requests were due.
+pub(super) fn times_in_order(record: &RunRecord, metric: &ClientMetric, which: Time) -> Vec<f64> {
+    let mut rows: Vec<&Observation> = rows(record, metric.request.as_deref()).collect();
+    rows.sort_by_key(|row| (row.due, row.id));
+    rows.into_iter()
+        .map(|row| time(row, which).map_or(f64::INFINITY, Nanos::as_secs_f64))
+        .collect()
+}
+
 /// The quantile `q` by nearest rank: the smallest value that a share `q` of all is at or under.
 pub(super) fn nearest_rank(mut values: Vec<f64>, q: f64) -> Option<f64> {
     values.sort_by(f64::total_cmp);

@@ -1,14 +1,20 @@
 //! From what the evidence says to each objective's verdict.
 
+use std::collections::BTreeMap;
+
 use super::RunRecord;
+use super::attempts;
+use super::baseline;
 use super::client;
 use super::coverage::Survey;
 use super::evaluate::{self, Said};
 use super::names::grouped;
 use super::reading::Reading;
 use super::stat;
+use super::tiers;
 use crate::objective::{ClientFigure, Indicator, Metric, Objective, Time};
 use crate::query::Query;
+use crate::record::context::Counted;
 use crate::report::model::{Gate, ObjectiveResult, Threshold, Verdict};
 
 /// A share to be tested against the least one.
@@ -37,26 +43,110 @@ pub(super) fn results(record: &RunRecord, survey: &Survey) -> Vec<ObjectiveResul
         .iter()
         .map(|objective| case(record, survey, objective))
         .collect();
-    // A fail needs only one objective to be missed, so the misses are corrected for the number of
-    // required ones; a pass needs all of them, each at its full confidence (intersection-union).
-    let required: Vec<usize> = (0..cases.len())
-        .filter(|i| cases[*i].objective.gate == Gate::Required && cases[*i].test.is_some())
+    let compared = baseline::outcomes(record, survey);
+    let warns: Vec<Option<tiers::Criterion>> = cases
+        .iter()
+        .map(|c| tiers::criterion(record, c.objective, c.counted(), &c.result))
         .collect();
+    // A fail needs only one criterion to be missed, so the misses are corrected for the number of
+    // required ones; a pass needs all of them, each at its full confidence (intersection-union).
+    let with = |holds: &dyn Fn(usize) -> bool| -> Vec<usize> {
+        let is_required = |i: &usize| cases[*i].objective.gate == Gate::Required;
+        (0..cases.len())
+            .filter(is_required)
+            .filter(|i| holds(*i))
+            .collect()
+    };
+    let required = with(&|i| cases[i].test.is_some());
+    let against = with(&|i| baseline::counts(cases[i].objective, &compared[i]));
+    let strict = with(&|i| record.facts.context.strict && warns[i].is_some());
     let missed = |case: &Case| {
         case.test.as_ref().map_or(1.0, |t| {
             stat::p_missed(t.good as f64, t.total as f64, t.target)
         })
     };
     let p: Vec<f64> = cases.iter().map(missed).collect();
-    let raw: Vec<f64> = required.iter().map(|i| p[*i]).collect();
-    let mut adjusted = p.clone();
-    for (index, value) in required.iter().zip(stat::holm(&raw)) {
-        adjusted[*index] = value;
-    }
+    let p_worse: Vec<f64> = compared.iter().map(baseline::p_worse).collect();
+    let p_warn: Vec<f64> = warns
+        .iter()
+        .map(|w| w.as_ref().map_or(1.0, tiers::Criterion::p_missed))
+        .collect();
+    let mut raw: Vec<f64> = required.iter().map(|i| p[*i]).collect();
+    raw.extend(against.iter().map(|i| p_worse[*i]));
+    raw.extend(strict.iter().map(|i| p_warn[*i]));
+    let mut corrected = stat::holm(&raw).into_iter();
+    let mut put = |places: &[usize], raw: &[f64]| {
+        let mut adjusted = raw.to_vec();
+        for (place, value) in places.iter().zip(corrected.by_ref()) {
+            adjusted[*place] = value;
+        }
+        adjusted
+    };
+    let adjusted = put(&required, &p);
+    let worse = put(&against, &p_worse);
+    let warned = put(&strict, &p_warn);
+    let criteria = required.len() + against.len() + strict.len();
     for (index, case) in cases.iter_mut().enumerate() {
-        decide(case, p[index], adjusted[index], required.len());
+        decide(case, p[index], adjusted[index], criteria);
+        let confidence = case.objective.confidence;
+        case.result.warn = warns[index]
+            .as_ref()
+            .map(|warn| warn.result(confidence, warned[index], case.result.value));
+        let compared = &compared[index];
+        case.result.baseline = baseline::result(record, case.objective, compared, worse[index]);
+        if let Some(found) = &case.result.baseline {
+            case.result.verdict = baseline::joint(case.result.verdict, found.verdict);
+            case.result.reason = format!("{}; {}", case.result.reason, found.reason);
+        }
     }
     cases.into_iter().map(|case| case.result).collect()
+}
+
+/// The counts that a run's objectives are tested on, by name, where its evidence is complete.
+pub(super) fn counted(record: &RunRecord) -> BTreeMap<String, Counted> {
+    let survey = super::coverage::survey(record);
+    record
+        .objectives
+        .iter()
+        .filter_map(|objective| {
+            let counted = case(record, &survey, objective).counted()?;
+            Some((objective.name.clone(), counted))
+        })
+        .collect()
+}
+
+impl Case<'_> {
+    fn counted(&self) -> Option<Counted> {
+        self.test.as_ref().map(|test| Counted {
+            good: test.good,
+            total: test.total,
+            unseen: test.unseen,
+        })
+    }
+
+    /// Adds what attempts before this one counted.
+    fn pool(&mut self, record: &RunRecord) {
+        let (more, runs) = attempts::pooled(record, &self.objective.name);
+        let Some(test) = self.test.as_mut().filter(|_| runs > 0) else {
+            return;
+        };
+        test.how = format!(
+            "{}; with {} of {} of {runs} earlier attempts, in this one {} of {}",
+            test.how,
+            grouped(more.good),
+            grouped(more.total),
+            grouped(test.good),
+            grouped(test.total)
+        );
+        test.good += more.good;
+        test.total += more.total;
+        test.unseen += more.unseen;
+        self.result.good = Some(test.good);
+        self.result.samples = Some(test.total);
+        if self.result.threshold.is_none() {
+            self.result.value = Some(test.good as f64 / (test.total as f64).max(1.0));
+        }
+    }
 }
 
 fn case<'a>(record: &RunRecord, survey: &Survey, objective: &'a Objective) -> Case<'a> {
@@ -68,6 +158,7 @@ fn case<'a>(record: &RunRecord, survey: &Survey, objective: &'a Objective) -> Ca
     };
     take(record, &mut case, evaluate::said(record, survey, objective));
     incomplete(survey, &mut case);
+    case.pool(record);
     case
 }
 
@@ -114,6 +205,9 @@ fn blank(objective: &Objective, queries: &[Query]) -> ObjectiveResult {
         reason: String::new(),
         queries: texts,
         evidence: Vec::new(),
+        warn: None,
+        baseline: None,
+        budget: None,
     }
 }
 
@@ -324,7 +418,7 @@ fn decide(case: &mut Case, p: f64, adjusted: f64, required: usize) {
         (Verdict::Fail, reason)
     } else if p < alpha {
         let reason = format!(
-            "{found}: under the target {} at {sure} confidence alone, not when corrected for {required} required objectives; {}",
+            "{found}: under the target {} at {sure} confidence alone, not when corrected for {required} required criteria; {}",
             percent(target),
             test.how
         );
@@ -363,7 +457,8 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
-fn number(value: f64) -> String {
+/// A number for people, at most six decimals.
+pub(super) fn number(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e15 {
         format!("{value}")
     } else {

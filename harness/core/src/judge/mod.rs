@@ -11,11 +11,16 @@ use crate::measure;
 use crate::objective::Objective;
 use crate::observation::Observation;
 use crate::query::Query;
+use crate::record::baseline::Baselines;
 use crate::record::{AnswerBook, RunFacts};
 use crate::report::model::{Coverage, REPORT_SCHEMA, Report};
 use crate::scenario::Scenario;
 
+mod attempts;
+mod baseline;
+mod budget;
 mod client;
+mod comparison;
 mod coverage;
 mod decide;
 mod details;
@@ -32,6 +37,7 @@ pub mod stat;
 mod summary;
 #[cfg(test)]
 mod testing;
+mod tiers;
 #[cfg(test)]
 mod traps;
 mod validity;
@@ -51,7 +57,13 @@ pub struct RunRecord<'a> {
     pub rows: &'a [Observation],
     /// Recorded answers.
     pub answers: &'a AnswerBook,
+    /// Earlier runs to compare with, where any were named.
+    pub baselines: Option<&'a Baselines>,
 }
+
+pub use attempts::counts;
+pub use baseline::{Wanted as BaselineWanted, baseline_run};
+pub use comparison::{Side, compare};
 
 /// Questions that tell how much of the run each backend holds, up to `facts.settled.until`. Asked
 /// again, with a later `until`, until [`coverage`] finds every source complete. Traces found in
@@ -78,6 +90,7 @@ pub fn objective_queries(record: &RunRecord) -> Vec<Query> {
         .flat_map(|objective| evaluate::queries(record, &survey, objective))
         .collect();
     queries.extend(saturation::queries(record, &survey));
+    queries.extend(budget::query(record));
     let mut seen = BTreeSet::new();
     queries.retain(|query| seen.insert(query.clone()));
     queries
@@ -93,9 +106,24 @@ pub fn detail_queries(record: &RunRecord, report: &Report) -> Vec<Query> {
 /// shows are filled in from the answers to [`detail_queries`] once these are recorded.
 #[must_use]
 pub fn judge(record: &RunRecord) -> Report {
+    match attempts::surer(record) {
+        None => judge_once(record),
+        Some(objectives) => judge_once(&RunRecord {
+            objectives: &objectives,
+            ..*record
+        }),
+    }
+}
+
+fn judge_once(record: &RunRecord) -> Report {
     let survey = coverage::survey(record);
     let validity = validity::checks(record, &survey);
     let mut objectives = decide::results(record, &survey);
+    let production = budget::production(record);
+    let rate = production.as_ref().ok().and_then(Option::as_ref);
+    for (objective, result) in record.objectives.iter().zip(&mut objectives) {
+        result.budget = budget::budget(record, objective, result, rate);
+    }
     let answer = verdict::answer(record, &survey, &validity, &objectives);
     let requests = details::chosen(record, &mut objectives)
         .into_iter()
@@ -104,6 +132,12 @@ pub fn judge(record: &RunRecord) -> Report {
     let (saturation, uncharted) = saturation::charts(record, &survey);
     let mut notes = summary::notes(record, &survey);
     notes.extend(uncharted);
+    if let Err(why) = &production {
+        notes.push(format!(
+            "production's traffic is not known, so error budgets are shown as shares only: {why}"
+        ));
+    }
+    let run = summary::run(record, &survey);
     Report {
         schema: REPORT_SCHEMA.into(),
         verdict: answer.verdict,
@@ -111,7 +145,12 @@ pub fn judge(record: &RunRecord) -> Report {
         reason_code: answer.reason_code,
         reasons: answer.reasons,
         judged_at: String::new(),
-        run: summary::run(record, &survey),
+        warnings: tiers::warnings(&objectives),
+        strict: record.facts.context.strict,
+        baselines: baseline::used(record),
+        earlier: attempts::earlier(record, &run.versions),
+        attempts: attempts::attempts(record),
+        run,
         objectives,
         coverage: survey.coverage,
         validity,

@@ -6,6 +6,7 @@ use super::{RunRecord, coverage_queries, detail_queries, judge, objective_querie
 use crate::objective::{self, Objective};
 use crate::observation::{Observation, Outcome};
 use crate::query::{Answer, Backend, Query};
+use crate::record::baseline::Baselines;
 use crate::record::{AnswerBook, BackendUsed, Generator, RUN_SCHEMA, RunFacts, Settled, Target};
 use crate::report::model::Report;
 use crate::scenario::Scenario;
@@ -30,6 +31,7 @@ pub(super) struct Run {
     pub(super) tampers: Vec<Tamper>,
     /// What the world holds, where it differs from the rows.
     pub(super) world: Vec<Observation>,
+    pub(super) baselines: Option<Baselines>,
 }
 
 impl Run {
@@ -84,6 +86,7 @@ impl Run {
             },
             faults: Vec::new(),
             stop: None,
+            context: Default::default(),
         };
         Self {
             scenario,
@@ -92,6 +95,7 @@ impl Run {
             world: rows.clone(),
             rows,
             tampers: Vec::new(),
+            baselines: None,
         }
     }
 
@@ -117,17 +121,28 @@ impl Run {
         }
     }
 
+    /// The record with these answers.
+    pub(super) fn record<'a>(&'a self, answers: &'a AnswerBook) -> RunRecord<'a> {
+        RunRecord {
+            scenario: &self.scenario,
+            objectives: &self.objectives,
+            facts: &self.facts,
+            rows: &self.rows,
+            answers,
+            baselines: self.baselines.as_ref(),
+        }
+    }
+
     /// Asks everything in the order in which the shell does, and judges.
     pub(super) fn judged(&self) -> Report {
+        judge(&self.record(&self.answered()))
+    }
+
+    /// Asks everything in the order in which the shell does.
+    pub(super) fn answered(&self) -> AnswerBook {
         let mut answers = AnswerBook::default();
         for step in 0..3 {
-            let record = RunRecord {
-                scenario: &self.scenario,
-                objectives: &self.objectives,
-                facts: &self.facts,
-                rows: &self.rows,
-                answers: &answers,
-            };
+            let record = self.record(&answers);
             let queries = match step {
                 0 => coverage_queries(&record),
                 1 => objective_queries(&record),
@@ -137,13 +152,7 @@ impl Run {
                 answers.insert(self.answer(query));
             }
         }
-        judge(&RunRecord {
-            scenario: &self.scenario,
-            objectives: &self.objectives,
-            facts: &self.facts,
-            rows: &self.rows,
-            answers: &answers,
-        })
+        answers
     }
 
     fn answer(&self, query: Query) -> Answer {

@@ -2,6 +2,7 @@
 
 use super::RunRecord;
 use super::coverage::Survey;
+use super::tiers;
 use crate::record::Stop;
 use crate::report::model::{Gate, ObjectiveResult, ValidityCheck, Verdict};
 
@@ -21,12 +22,24 @@ pub(super) fn answer(
     results: &[ObjectiveResult],
 ) -> Answer {
     let invalid = invalid(record, validity);
-    let failed = missed(results);
-    let open = open(record, survey, validity, results);
+    let mut failed = missed(results);
+    let by_warning = failed.is_empty();
+    let (warned, unsure) = match record.facts.context.strict {
+        true => tiers::strict(results),
+        false => Default::default(),
+    };
+    failed.extend(warned);
+    let mut open = open(record, survey, validity, results);
+    open.extend(unsure.into_iter().map(|why| ("undecided", why)));
     let (verdict, exit_code, code) = if let Some((code, exit, _)) = invalid.first() {
         (Verdict::Invalid, *exit, Some(code.clone()))
     } else if !failed.is_empty() {
-        (Verdict::Fail, 10, Some("objective_missed".into()))
+        let code = if by_warning {
+            "strict_warning"
+        } else {
+            "objective_missed"
+        };
+        (Verdict::Fail, 10, Some(code.into()))
     } else if let Some((code, _)) = open.first() {
         (Verdict::Inconclusive, 11, Some((*code).to_owned()))
     } else {

@@ -52,6 +52,7 @@ fn facts() -> RunFacts {
         settled: Settled::default(),
         faults: Vec::new(),
         stop: None,
+        context: crate::record::context::Context::default(),
     }
 }
 

@@ -57,6 +57,9 @@ pub fn github(report: &Report) -> String {
     {
         one(&mut out, report, objective);
     }
+    for warning in &report.warnings {
+        command(&mut out, "warning", "warning", &text::line(warning));
+    }
     for source in report
         .coverage
         .sources

@@ -4,11 +4,12 @@
 //! colours and fonts into its elements, knows no `title`, `desc` or class, and so can follow neither
 //! the reader's theme nor a screen reader; and the five charts here need two scales and a path.
 
+mod beside;
 mod charts;
 mod evidence;
 mod facts;
 mod objectives;
-mod plot;
+pub(super) mod plot;
 mod requests;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
@@ -18,11 +19,11 @@ use super::model::{Gate, ObjectiveResult, Report, Signal, Verdict};
 use super::summary;
 use super::text;
 
-const STYLE: &str = include_str!("html/style.css");
+pub(super) const STYLE: &str = include_str!("html/style.css");
 
 /// No source of anything is allowed but the styles in the file itself, so that whatever text slips
 /// through has nothing it could load or run.
-const POLICY: &str =
+pub(super) const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 /// The report as a self-contained HTML page.
@@ -47,6 +48,7 @@ pub fn html(report: &Report) -> String {
                     (header(report))
                     (tiles(report))
                     (objectives::section(report))
+                    (beside::section(report))
                     (evidence::section(report))
                     (charts::section(report))
                     (requests::section(report))

@@ -15,6 +15,7 @@
 
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 
+use super::beside::sections;
 use super::figures;
 use super::model::{Gate, ObjectiveResult, Report, SourceCoverage, ValidityCheck, Verdict};
 use super::summary;
@@ -96,8 +97,26 @@ fn run(report: &Report) -> TestSuite {
     ] {
         suite.add_property((name, value.as_str()));
     }
-    suite.add_test_case(case(report, "run", "verdict", status));
+    let mut case = case(report, "run", "verdict", status);
+    let beside = beside(report);
+    if !beside.is_empty() {
+        case.set_system_out(beside);
+    }
+    suite.add_test_case(case);
     suite
+}
+
+/// What stands beside the targets, for `system-out`.
+fn beside(report: &Report) -> String {
+    let mut out = String::new();
+    for section in sections(report) {
+        out.push_str(&format!("{}: {}\n", section.title, section.lead));
+        for line in section.lines {
+            let verdict = line.verdict.map_or("-", Verdict::word);
+            out.push_str(&format!("  {verdict}: {}\n", line.text));
+        }
+    }
+    out
 }
 
 fn objectives(report: &Report) -> TestSuite {

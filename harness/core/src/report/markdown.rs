@@ -1,5 +1,7 @@
 //! The report as GitHub-flavoured Markdown, for job summaries and comments on changes.
 
+mod beside;
+
 use std::fmt::Write as _;
 
 use super::figures;
@@ -40,6 +42,7 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
     objectives(out, report)?;
     coverage(out, report)?;
     validity(out, report)?;
+    beside::write(out, report);
     requests(out, report)?;
     footer(out, report)
 }
@@ -249,7 +252,7 @@ fn footer(out: &mut String, report: &Report) -> std::fmt::Result {
 ///
 /// A backslash is enough for markup. GitHub finds mentions, references and bare links after the
 /// markup is gone, so these are broken by a zero-width space, as dependency bots do.
-fn escape(plain: &str) -> String {
+pub(super) fn escape(plain: &str) -> String {
     const GAP: &str = "&#8203;";
     let mut out = String::with_capacity(plain.len() + plain.len() / 8);
     for c in plain.chars() {

@@ -4,6 +4,8 @@
 //! service under test, its logs or a backend, so every form neutralises it in its own way; no form
 //! shows a missing value as a number.
 
+mod beside;
+mod comparison;
 mod figures;
 mod github;
 mod html;
@@ -17,6 +19,9 @@ mod summary;
 mod terminal;
 mod text;
 
+pub use comparison::{
+    comparison_html, comparison_json, comparison_markdown, comparison_schema, comparison_terminal,
+};
 pub use github::github;
 pub use html::html;
 pub use json::{json, schema};

@@ -7,6 +7,16 @@ use crate::observation::Outcome;
 use crate::query::Backend;
 use crate::units::{Nanos, Phase, RequestId, SpanId, TraceId};
 
+mod beside;
+mod comparison;
+
+pub use beside::{
+    AttemptUsed, Attempts, BaselineResult, BaselineUsed, BudgetResult, EarlierRun,
+    ProductionBudget, WarnResult,
+};
+
+pub use comparison::{COMPARISON_SCHEMA, Change, ComparedRun, Comparison, Delta, DeltaOf, Pair};
+
 /// Version of `report.json`.
 pub const REPORT_SCHEMA: &str = "harness.report/v1";
 
@@ -103,6 +113,21 @@ pub struct Report {
     pub requests: Vec<RequestDetail>,
     /// Other things worth knowing, one sentence each.
     pub notes: Vec<String>,
+    /// Objectives that do not fail and are shown to miss their warn criterion, one sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// Whether warnings of required objectives fail the run (`--strict`).
+    #[serde(default)]
+    pub strict: bool,
+    /// Earlier runs compared with.
+    #[serde(default)]
+    pub baselines: Vec<BaselineUsed>,
+    /// Runs of the same scenario found beside this one when it began, oldest first.
+    #[serde(default)]
+    pub earlier: Vec<EarlierRun>,
+    /// With `--retries`: the attempts.
+    #[serde(default)]
+    pub attempts: Option<Attempts>,
 }
 
 /// The run in short.
@@ -177,6 +202,15 @@ pub struct ObjectiveResult {
     pub queries: Vec<String>,
     /// Ids of requests in [`Report::requests`] behind a miss.
     pub evidence: Vec<RequestId>,
+    /// The warn criterion, where there is one.
+    #[serde(default)]
+    pub warn: Option<WarnResult>,
+    /// The comparison with earlier runs, where one was asked for; it is part of `verdict`.
+    #[serde(default)]
+    pub baseline: Option<BaselineResult>,
+    /// The error budget of the SLO's period, for ratio objectives with a `timeWindow`.
+    #[serde(default)]
+    pub budget: Option<BudgetResult>,
 }
 
 /// The limit of a threshold objective.

@@ -264,6 +264,9 @@ fn ratio(
         reason: format!("{} of {} were good", counts.0, counts.1),
         queries: Vec::new(),
         evidence: Vec::new(),
+        warn: None,
+        baseline: None,
+        budget: None,
     }
 }
 
@@ -528,6 +531,11 @@ pub(crate) fn pass() -> Report {
         notes: vec![
             "counters were read over 29.4 s of the 30 s measured: from the first scrape inside the phase to the first after the drain".to_owned(),
         ],
+        warnings: Vec::new(),
+        strict: false,
+        baselines: Vec::new(),
+        earlier: Vec::new(),
+        attempts: None,
     }
 }
 
@@ -755,6 +763,128 @@ pub(crate) fn hostile() -> Report {
             log.line = format!("{evil}{}", "y".repeat(9_000));
             log.severity = Some(evil.to_owned());
         }
+    }
+    report
+}
+
+/// A run with everything that stands beside the targets.
+#[cfg(test)]
+pub(crate) fn beside() -> Report {
+    let mut report = pass();
+    let warned = &mut report.objectives[0];
+    warned.warn = Some(WarnResult {
+        criterion: "≥ 99.9 %".into(),
+        limit: 0.999,
+        verdict: Verdict::Fail,
+        reason: "the warn criterion ≥ 99.9 % is missed: 1,220 of 1,231 (99.106 %)".into(),
+    });
+    warned.budget = Some(BudgetResult {
+        window: "28d".into(),
+        days: 28.0,
+        budget: 0.01,
+        burn_rate: 0.89,
+        lower: 0.5,
+        upper: 1.6,
+        days_to_exhaustion: None,
+        days_at_worst: Some(17.5),
+        production: Some(ProductionBudget {
+            rate: 200.0,
+            source: "given".into(),
+            budget_events: 4_838_400.0,
+            bad_events: 4_306_176.0,
+            times_the_run: Some(5.0),
+        }),
+        summary: "at this share of bad events a period of 28d burns 89 % of its error budget"
+            .into(),
+    });
+    report.warnings =
+        vec!["latency: the warn criterion ≥ 99.9 % is missed: 1,220 of 1,231 (99.106 %)".into()];
+    report.objectives[1].baseline = Some(BaselineResult {
+        allowance: "+10%".into(),
+        value: Some(0.11),
+        now: Some(0.15),
+        limit: Some(0.121),
+        relative: true,
+        change: Some(0.36),
+        lower: Some(0.2),
+        upper: None,
+        runs: 2,
+        verdict: Verdict::Fail,
+        reason: "worse than +10% of the baseline: 0.15 beside 0.11".into(),
+    });
+    let used = |dir: &str, run: Option<&str>, unusable: Option<&str>| BaselineUsed {
+        dir: dir.into(),
+        run: run.map(Into::into),
+        started_at: Some("2026-11-21T15:30:12Z".into()),
+        manifest_sha256: Some("0f".repeat(32)),
+        versions: vec!["0.0.9".into()],
+        verdict: Some(Verdict::Pass),
+        unusable: unusable.map(Into::into),
+    };
+    report.baselines = vec![
+        used("runs/one", Some("baseline-one"), None),
+        used(
+            "runs/baseline-two",
+            None,
+            Some("there is no such directory"),
+        ),
+    ];
+    report.earlier = vec![EarlierRun {
+        dir: "earlier-one".into(),
+        run: Some("r0".into()),
+        started_at: Some("2026-11-22T15:20:12Z".into()),
+        versions: vec!["0.1.0".into()],
+        verdict: Some(Verdict::Fail),
+        reason_code: Some("objective_missed".into()),
+        same_build: Some(true),
+    }];
+    report.attempts = Some(Attempts {
+        number: 2,
+        most: 3,
+        earlier: vec![AttemptUsed {
+            number: 1,
+            dir: "attempt-1".into(),
+            run: "r1".into(),
+            verdict: Verdict::Inconclusive,
+            reason_code: Some("undecided".into()),
+            pooled: true,
+        }],
+        rule: "only invalid and inconclusive attempts are made again".into(),
+    });
+    report
+}
+
+/// The same with text from outside that wants to be more than text.
+#[cfg(test)]
+pub(crate) fn beside_hostile() -> Report {
+    let evil =
+        "<script>alert(1)</script>\u{1b}[31m\u{202e}|`*@everyone".to_owned() + &"x".repeat(3_000);
+    let mut report = beside();
+    report.warnings = vec![evil.clone()];
+    for objective in &mut report.objectives {
+        if let Some(warn) = &mut objective.warn {
+            warn.reason.clone_from(&evil);
+        }
+        if let Some(baseline) = &mut objective.baseline {
+            baseline.reason.clone_from(&evil);
+        }
+        if let Some(budget) = &mut objective.budget {
+            budget.summary.clone_from(&evil);
+        }
+    }
+    for run in &mut report.baselines {
+        run.dir.clone_from(&evil);
+        run.run = Some(evil.clone());
+        run.versions = vec![evil.clone()];
+        run.unusable = run.unusable.as_ref().map(|_| evil.clone());
+    }
+    for run in &mut report.earlier {
+        run.dir.clone_from(&evil);
+        run.reason_code = Some(evil.clone());
+    }
+    if let Some(attempts) = &mut report.attempts {
+        attempts.rule.clone_from(&evil);
+        attempts.earlier[0].dir.clone_from(&evil);
     }
     report
 }

@@ -1,6 +1,7 @@
 //! The report as a terminal shows it: one table, what it rests on, and the verdict first and last.
 
-mod canvas;
+mod beside;
+pub(super) mod canvas;
 mod table;
 mod waterfall;
 
@@ -33,6 +34,7 @@ pub fn terminal(report: &Report, width: usize, color: bool) -> String {
     coverage(&mut canvas, report);
     validity(&mut canvas, report);
     why(&mut canvas, report);
+    beside::draw(&mut canvas, report);
     requests(&mut canvas, report);
     notes(&mut canvas, report);
     verdict(&mut canvas, report);

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use maud::{Markup, html};
 
 /// Size of every chart, in its own units; the page scales it.
-pub(super) const WIDTH: f64 = 640.0;
-pub(super) const HEIGHT: f64 = 250.0;
+pub(in crate::report) const WIDTH: f64 = 640.0;
+pub(in crate::report) const HEIGHT: f64 = 250.0;
 
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 12.0;
@@ -15,7 +15,7 @@ const BOTTOM: f64 = 36.0;
 
 /// Maps values to places along one axis.
 #[derive(Clone, Copy)]
-pub(super) struct Scale {
+pub(in crate::report) struct Scale {
     from: f64,
     to: f64,
     log: bool,
@@ -40,17 +40,17 @@ impl Scale {
     }
 
     /// Along the bottom, `from` at the left.
-    pub(super) fn across(from: f64, to: f64) -> Self {
+    pub(in crate::report) fn across(from: f64, to: f64) -> Self {
         Self::new(from, to, false, LEFT, WIDTH - RIGHT)
     }
 
     /// Along the bottom, logarithmic; both ends above 0.
-    pub(super) fn across_log(from: f64, to: f64) -> Self {
+    pub(in crate::report) fn across_log(from: f64, to: f64) -> Self {
         Self::new(from, to, true, LEFT, WIDTH - RIGHT)
     }
 
     /// Upwards from 0 to a round number at or above `most`.
-    pub(super) fn up(most: f64) -> Self {
+    pub(in crate::report) fn up(most: f64) -> Self {
         let most = if most.is_finite() && most > 0.0 {
             most
         } else {
@@ -67,12 +67,12 @@ impl Scale {
     }
 
     /// Upwards, logarithmic; both ends above 0.
-    pub(super) fn up_log(from: f64, to: f64) -> Self {
+    pub(in crate::report) fn up_log(from: f64, to: f64) -> Self {
         Self::new(from, to, true, HEIGHT - BOTTOM, TOP)
     }
 
     /// Where a value lies; values beyond the ends lie on them.
-    pub(super) fn at(&self, value: f64) -> f64 {
+    pub(in crate::report) fn at(&self, value: f64) -> f64 {
         let share = if self.log {
             let value = value.max(f64::MIN_POSITIVE);
             (value / self.from).ln() / (self.to / self.from).ln()
@@ -88,7 +88,7 @@ impl Scale {
     }
 
     /// Whether a value lies between the ends.
-    pub(super) fn holds(&self, value: f64) -> bool {
+    pub(in crate::report) fn holds(&self, value: f64) -> bool {
         value >= self.from && value <= self.to
     }
 
@@ -136,7 +136,7 @@ fn round_step(step: f64) -> f64 {
 }
 
 /// A path through the points that are there, with gaps where they are not.
-pub(super) fn line(points: impl IntoIterator<Item = Option<(f64, f64)>>) -> String {
+pub(in crate::report) fn line(points: impl IntoIterator<Item = Option<(f64, f64)>>) -> String {
     let mut out = String::new();
     let mut pen = 'M';
     for point in points {
@@ -156,10 +156,10 @@ pub(super) fn line(points: impl IntoIterator<Item = Option<(f64, f64)>>) -> Stri
 }
 
 /// One column of a staircase: left, right, bottom and top edge.
-pub(super) type Step = (f64, f64, f64, f64);
+pub(in crate::report) type Step = (f64, f64, f64, f64);
 
 /// Filled columns.
-pub(super) fn steps(steps: &[Step]) -> String {
+pub(in crate::report) fn steps(steps: &[Step]) -> String {
     let mut out = String::new();
     for (from, to, bottom, top) in steps.iter().filter(|(_, _, bottom, top)| bottom > top) {
         let _ = write!(out, "M{from:.1} {bottom:.1}V{top:.1}H{to:.1}V{bottom:.1}Z");
@@ -168,7 +168,7 @@ pub(super) fn steps(steps: &[Step]) -> String {
 }
 
 /// The outline of a staircase, going down to the bottom where columns are missing.
-pub(super) fn stairs(steps: &[Step]) -> String {
+pub(in crate::report) fn stairs(steps: &[Step]) -> String {
     let mut out = String::new();
     let mut end: Option<f64> = None;
     for (from, to, bottom, top) in steps {
@@ -191,12 +191,12 @@ pub(super) fn stairs(steps: &[Step]) -> String {
 }
 
 /// Bottom of the drawing.
-pub(super) fn floor() -> f64 {
+pub(in crate::report) fn floor() -> f64 {
     HEIGHT - BOTTOM
 }
 
 /// Grid, ticks and names of both axes.
-pub(super) fn axes(
+pub(in crate::report) fn axes(
     x: &Scale,
     y: &Scale,
     across: impl Fn(f64) -> String,
@@ -234,7 +234,7 @@ fn spread(x: &Scale) -> Vec<f64> {
 }
 
 /// A shaded stretch with its name.
-pub(super) fn stretch(x: &Scale, from: f64, to: f64, name: &str) -> Markup {
+pub(in crate::report) fn stretch(x: &Scale, from: f64, to: f64, name: &str) -> Markup {
     let (left, right) = (x.at(from), x.at(to));
     html! {
         rect.stretch x=(px(left)) y=(TOP) width=(px((right - left).max(0.0))) height=(px(floor() - TOP)) {}
@@ -243,7 +243,7 @@ pub(super) fn stretch(x: &Scale, from: f64, to: f64, name: &str) -> Markup {
 }
 
 /// A level drawn across, with its name.
-pub(super) fn level(y: &Scale, value: f64, name: &str) -> Markup {
+pub(in crate::report) fn level(y: &Scale, value: f64, name: &str) -> Markup {
     let at = y.at(value);
     html! {
         line.limit x1=(LEFT) x2=(WIDTH - RIGHT) y1=(px(at)) y2=(px(at)) {}
@@ -252,7 +252,7 @@ pub(super) fn level(y: &Scale, value: f64, name: &str) -> Markup {
 }
 
 /// An instant or a value drawn upright, with its name.
-pub(super) fn upright(x: &Scale, value: f64, name: &str) -> Markup {
+pub(in crate::report) fn upright(x: &Scale, value: f64, name: &str) -> Markup {
     let at = x.at(value);
     let late = at > WIDTH * 0.62;
     html! {
@@ -262,7 +262,7 @@ pub(super) fn upright(x: &Scale, value: f64, name: &str) -> Markup {
 }
 
 /// A coordinate with a tenth of a unit.
-pub(super) fn px(value: f64) -> String {
+pub(in crate::report) fn px(value: f64) -> String {
     format!("{value:.1}")
 }
 

@@ -5,7 +5,7 @@ use super::super::text;
 
 /// How a piece of text is set off.
 #[derive(Clone, Copy)]
-pub(super) enum Tone {
+pub(in crate::report) enum Tone {
     Plain,
     Dim,
     Bold,
@@ -16,7 +16,7 @@ pub(super) enum Tone {
 }
 
 /// The tone of a verdict's mark.
-pub(super) fn tone(verdict: Verdict) -> Tone {
+pub(in crate::report) fn tone(verdict: Verdict) -> Tone {
     Tone::Verdict(verdict)
 }
 
@@ -40,14 +40,14 @@ impl Tone {
 }
 
 /// What has been drawn so far.
-pub(super) struct Canvas {
+pub(in crate::report) struct Canvas {
     width: usize,
     color: bool,
     out: String,
 }
 
 impl Canvas {
-    pub(super) fn new(width: usize, color: bool) -> Self {
+    pub(in crate::report) fn new(width: usize, color: bool) -> Self {
         Self {
             width,
             color,
@@ -55,20 +55,20 @@ impl Canvas {
         }
     }
 
-    pub(super) fn width(&self) -> usize {
+    pub(in crate::report) fn width(&self) -> usize {
         self.width
     }
 
-    pub(super) fn finish(self) -> String {
+    pub(in crate::report) fn finish(self) -> String {
         self.out
     }
 
-    pub(super) fn blank(&mut self) {
+    pub(in crate::report) fn blank(&mut self) {
         self.out.push('\n');
     }
 
     /// One line of pieces, cut at the width, without spaces at its end.
-    pub(super) fn line(&mut self, pieces: &[(Tone, &str)]) {
+    pub(in crate::report) fn line(&mut self, pieces: &[(Tone, &str)]) {
         let mut room = self.width;
         let last = pieces
             .iter()
@@ -99,7 +99,7 @@ impl Canvas {
     }
 
     /// A section's name and, behind it, its gist, wrapped.
-    pub(super) fn heading(&mut self, title: &str, gist: &str) {
+    pub(in crate::report) fn heading(&mut self, title: &str, gist: &str) {
         let indent = text::width(title) + 2;
         if gist.is_empty() {
             return self.line(&[(Tone::Bold, title)]);
@@ -118,19 +118,25 @@ impl Canvas {
     }
 
     /// Wrapped text, indented.
-    pub(super) fn text(&mut self, indent: usize, tone: Tone, what: &str) {
+    pub(in crate::report) fn text(&mut self, indent: usize, tone: Tone, what: &str) {
         for piece in text::wrap(what, self.width - indent) {
             self.line(&[(Tone::Plain, &" ".repeat(indent)), (tone, &piece)]);
         }
     }
 
     /// Wrapped text behind a verdict's sign.
-    pub(super) fn marked(&mut self, indent: usize, verdict: Verdict, what: &str) {
+    pub(in crate::report) fn marked(&mut self, indent: usize, verdict: Verdict, what: &str) {
         self.hanging(indent, tone(verdict), &format!("{} ", verdict.sign()), what);
     }
 
     /// Wrapped text behind a label, its further lines under its first.
-    pub(super) fn hanging(&mut self, indent: usize, tone: Tone, label: &str, what: &str) {
+    pub(in crate::report) fn hanging(
+        &mut self,
+        indent: usize,
+        tone: Tone,
+        label: &str,
+        what: &str,
+    ) {
         let hang = indent + text::width(label);
         for (place, piece) in text::wrap(what, self.width - hang).iter().enumerate() {
             if place == 0 {

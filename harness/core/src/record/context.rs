@@ -1,0 +1,92 @@
+//! What a run was told, or saw around it, that its verdict or its report depends on: part of `run.json`,
+//! so that a verdict is the same when it is made again somewhere else.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::report::model::Verdict;
+
+/// What a run was told, or saw around it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Context {
+    /// `--strict`: a missed `harness/warn` criterion of a required objective fails the run.
+    #[serde(default)]
+    pub strict: bool,
+    /// Traffic in production, for error budgets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub production: Option<Production>,
+    /// Runs of the same scenario found beside this one when it began, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Beside>,
+    /// With `--retries`: which attempt this is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Attempt>,
+}
+
+/// Traffic in production: given, or to be asked of the run's Prometheus.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Production {
+    /// Events a second, more than 0.
+    Rate(f64),
+    /// PromQL that answers with events a second.
+    Query(String),
+}
+
+/// A run found beside this one, by what its files say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Beside {
+    /// Name of its directory.
+    pub dir: String,
+    /// Run id; `None` when it was never finished.
+    pub run_id: Option<String>,
+    /// When it started, RFC 3339 UTC.
+    pub started_at: Option<String>,
+    /// Versions of the service that its report names.
+    pub versions: Vec<String>,
+    /// The verdict that its report holds; `None` when it has none.
+    pub verdict: Option<Verdict>,
+    /// Machine-readable reason of that verdict.
+    pub reason_code: Option<String>,
+}
+
+/// Which attempt of a run with `--retries` this is, and what came before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Attempt {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Most attempts, agreed on before the first: one more than `--retries`.
+    pub most: u32,
+    /// The attempts before this one.
+    #[serde(default)]
+    pub earlier: Vec<EarlierAttempt>,
+}
+
+/// An attempt before this one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EarlierAttempt {
+    /// Name of its directory.
+    pub dir: String,
+    /// Run id.
+    pub run_id: String,
+    /// Its verdict, on its own counts and those of the attempts before it.
+    pub verdict: Verdict,
+    /// Machine-readable reason of that verdict.
+    pub reason_code: Option<String>,
+    /// Its own counts, by objective, where its evidence was complete; empty for an invalid attempt.
+    #[serde(default)]
+    pub counts: BTreeMap<String, Counted>,
+}
+
+/// Counts of one objective in one run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Counted {
+    /// Good events.
+    pub good: u64,
+    /// All events that were counted.
+    pub total: u64,
+    /// Events that the evidence lacks: bad for a pass.
+    pub unseen: u64,
+}
