@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use harness_core::judge::BaselineWanted;
 use harness_core::problem::Problems;
-use harness_core::schedule::Shard;
 use harness_core::record::baseline::Baselines;
 use harness_core::record::context::Production;
 use harness_core::scenario::Rate;
+use harness_core::schedule::Shard;
 use tracing_subscriber::EnvFilter;
 
 use crate::baseline;
@@ -20,9 +20,9 @@ use crate::export;
 use crate::inputs::{self, Overrides};
 use crate::output::{self, Format};
 use crate::run::{self, Failure, RunOptions};
+use crate::run_dir::{self, FinishedRun, RunDirError};
 use crate::set::Set;
 use crate::show::{self, Form, ShowOptions};
-use crate::run_dir::{self, FinishedRun, RunDirError};
 use crate::stack::{self, StackOptions};
 
 /// Exit code of an internal error.

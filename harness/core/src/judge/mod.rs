@@ -18,6 +18,8 @@ use crate::scenario::Scenario;
 
 mod attempts;
 mod baseline;
+#[cfg(test)]
+mod besides;
 mod budget;
 mod client;
 mod comparison;

@@ -60,7 +60,9 @@ pub(crate) fn quantile(values: &[f64], q: f64, seed: u64) -> Result<Replicates, 
             "only about {outside:.1} independent requests lie beyond the quantile, and {FEWEST_BEYOND} are needed"
         ));
     }
-    let block = enough_blocks(n, times.block.max(crossing.block))?;
+    // Twice the length that is best for the variance: what is best for the error of an interval is longer,
+    // and the difference is seen in a busy queue (see `calibration`).
+    let block = enough_blocks(n, 2 * times.block.max(crossing.block))?;
     let wide = spread(n, q, crossing.effective.min(times.effective));
     Ok(resample(
         values,
