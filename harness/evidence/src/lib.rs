@@ -10,9 +10,12 @@
 pub mod logql;
 pub mod promql;
 pub mod receive;
+mod record;
 pub mod serve;
 pub mod store;
 pub mod traceql;
+
+pub use record::{Limits, Opened};
 
 use std::sync::Arc;
 
@@ -36,4 +39,6 @@ pub struct Ingested {
     pub rejected: u64,
     /// Why items were refused; empty when none were.
     pub message: String,
+    /// Whether any was refused for want of room (memory, disk) and not for what it is.
+    pub out_of_room: bool,
 }

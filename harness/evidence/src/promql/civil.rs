@@ -38,6 +38,13 @@ pub(crate) fn to_rfc3339(unix_ms: i64) -> String {
     )
 }
 
+/// RFC 3339 in UTC, whole seconds.
+pub(crate) fn rfc3339_seconds(unix_s: i64) -> String {
+    let mut text = to_rfc3339(unix_s.saturating_mul(1000));
+    text.truncate(text.len() - ".000Z".len());
+    text + "Z"
+}
+
 /// Unix milliseconds of an RFC 3339 time; further digits of the second are cut off.
 pub(crate) fn from_rfc3339(text: &str) -> Option<i64> {
     let b = text.as_bytes();

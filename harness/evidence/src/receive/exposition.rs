@@ -4,7 +4,8 @@
 //! <https://prometheus.io/docs/specs/om/open_metrics_spec/>. As in Prometheus one wrong line refuses
 //! the whole text: half of a scrape would look like counters that vanished.
 
-use crate::store::metrics::{Labels, METRIC_NAME};
+use crate::store::metrics::{Labels, METRIC_NAME, Metadata};
+use std::collections::BTreeMap;
 
 /// Which of the two formats a text is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +57,29 @@ pub struct ExpositionError {
     pub message: String,
 }
 
-/// Reads a whole text.
+/// What one text says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Exposition {
+    /// The samples, in the order of their lines.
+    pub samples: Vec<ExposedSample>,
+    /// Type, help and unit by metric family, of those that have any.
+    pub metadata: BTreeMap<String, Metadata>,
+}
+
+/// Reads the samples of a whole text.
 ///
 /// # Errors
 /// The first line that does not follow the format, or a missing `# EOF` in OpenMetrics.
 pub fn parse(text: &str, format: Format) -> Result<Vec<ExposedSample>, ExpositionError> {
-    let mut out = Vec::new();
+    read(text, format).map(|exposition| exposition.samples)
+}
+
+/// Reads a whole text.
+///
+/// # Errors
+/// As [`parse`].
+pub fn read(text: &str, format: Format) -> Result<Exposition, ExpositionError> {
+    let mut out = Exposition::default();
     let mut family = Family::default();
     let mut ended = false;
     let mut last_line = 0;
@@ -82,13 +100,14 @@ pub fn parse(text: &str, format: Format) -> Result<Vec<ExposedSample>, Expositio
                 ended = true;
             } else {
                 family.read_comment(comment).map_err(at)?;
+                told(comment, &mut out.metadata);
             }
             continue;
         }
         if line.trim_matches([' ', '\t']).is_empty() {
             continue;
         }
-        out.push(sample(line, format, &family).map_err(at)?);
+        out.samples.push(sample(line, format, &family).map_err(at)?);
     }
     if format == Format::OpenMetrics && !ended {
         return Err(ExpositionError {
@@ -97,6 +116,49 @@ pub fn parse(text: &str, format: Format) -> Result<Vec<ExposedSample>, Expositio
         });
     }
     Ok(out)
+}
+
+/// What a comment that `read_comment` has taken says of its family.
+fn told(comment: &str, all: &mut BTreeMap<String, Metadata>) {
+    let comment = comment.trim_matches([' ', '\t']);
+    let mut parts = comment.splitn(3, [' ', '\t']);
+    let (Some(what), Some(name)) = (parts.next(), parts.next()) else {
+        return;
+    };
+    let text = parts.next().unwrap_or("").trim_start_matches([' ', '\t']);
+    if !matches!(what, "TYPE" | "HELP" | "UNIT") {
+        return;
+    }
+    let name = name.trim_matches('"').to_owned();
+    let of = all.entry(name).or_insert_with(|| Metadata {
+        kind: "unknown".into(),
+        ..Metadata::default()
+    });
+    match what {
+        // What OpenMetrics calls unknown is untyped in the older format.
+        "TYPE" if text == "untyped" => {}
+        "TYPE" => of.kind = text.to_owned(),
+        "UNIT" => of.unit = text.to_owned(),
+        _ => of.help = unescaped(text),
+    }
+}
+
+/// A help text, in which a newline and a backslash are escaped.
+fn unescaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (c, c == '\\') {
+            (_, true) => match chars.next() {
+                Some('n') => out.push('\n'),
+                Some(c @ ('\\' | '"')) => out.push(c),
+                Some(c) => out.extend(['\\', c]),
+                None => out.push('\\'),
+            },
+            (c, false) => out.push(c),
+        }
+    }
+    out
 }
 
 /// The family that the last `# TYPE` line opened; it decides which label holds a float.
@@ -409,6 +471,23 @@ mod tests {
             show(text, Format::OpenMetrics),
             "{__name__=\"r_total\", a=\"b\"} 5 Some(1500)\n{__name__=\"r_total\"} 6 None"
         );
+    }
+
+    #[test]
+    fn types_help_and_units_are_kept() {
+        let text = "# HELP a_seconds How long\\nit took.\n# TYPE a_seconds histogram\n# UNIT a_seconds seconds\n# a note\n# TYPE b untyped\n# EOF\n";
+        let told = read(text, Format::OpenMetrics).expect("valid").metadata;
+        let of = |kind: &str, help: &str, unit: &str| Metadata {
+            kind: kind.into(),
+            help: help.into(),
+            unit: unit.into(),
+        };
+        assert_eq!(
+            told["a_seconds"],
+            of("histogram", "How long\nit took.", "seconds")
+        );
+        assert_eq!(told["b"], of("unknown", "", ""));
+        assert_eq!(told.len(), 2);
     }
 
     #[test]

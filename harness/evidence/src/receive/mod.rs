@@ -2,4 +2,5 @@
 pub mod exposition;
 pub mod loki_push;
 pub mod otlp;
+pub mod remote_write;
 pub mod scrape;

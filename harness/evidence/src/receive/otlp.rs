@@ -9,7 +9,7 @@ mod http;
 mod ids;
 
 pub use grpc::grpc_services;
-pub use http::http_router;
+pub use http::{http_router, json_logs, json_metrics, json_traces, metrics_router};
 
 use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
 use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;

@@ -9,7 +9,7 @@ mod targets;
 
 pub use targets::{TargetBook, TargetStatus};
 
-use crate::receive::exposition::{self, Format};
+use crate::receive::exposition::{self, Exposition, Format};
 use crate::store::metrics::{AppendError, Labels, METRIC_NAME, MetricStore, stale_nan};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
@@ -171,7 +171,10 @@ impl Scraper {
             up: true,
         };
         let samples = match answer {
-            Ok(samples) => samples,
+            Ok(exposition) => {
+                self.store.learn(exposition.metadata);
+                exposition.samples
+            }
             Err(e) => {
                 report.error = Some(e);
                 report.up = false;
@@ -185,7 +188,7 @@ impl Scraper {
         report
     }
 
-    async fn fetch(&self) -> Result<Vec<exposition::ExposedSample>, String> {
+    async fn fetch(&self) -> Result<Exposition, String> {
         let request = http::Request::get(self.target.url.as_str())
             .header(http::header::ACCEPT, ACCEPT)
             .header(
@@ -218,7 +221,7 @@ impl Scraper {
             .map_err(|e| format!("reading the body (limit {BODY_LIMIT} bytes): {e}"))?
             .to_bytes();
         let text = std::str::from_utf8(&body).map_err(|e| format!("the body is not UTF-8: {e}"))?;
-        exposition::parse(text, format).map_err(|e| e.to_string())
+        exposition::read(text, format).map_err(|e| e.to_string())
     }
 
     /// Samples and the stale markers of what vanished go in under one lock.
@@ -244,7 +247,7 @@ impl Scraper {
         if let Some(e) = outcome.first_error {
             // Out-of-order and contradicting samples are counted, as in Prometheus; a full store
             // loses evidence, and a target whose evidence is lost must not look healthy.
-            report.up &= !matches!(e, AppendError::Full { .. });
+            report.up &= !matches!(e, AppendError::Full { .. } | AppendError::NotRecorded(_));
             let why = format!("{} samples refused, the first: {e}", outcome.rejected);
             report.error.get_or_insert(why);
         }

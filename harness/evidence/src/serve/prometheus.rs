@@ -6,13 +6,16 @@
 
 mod json;
 mod params;
+mod write;
 
+use crate::Evidence;
 use crate::promql::{self, MAX_POINTS, Options, QueryError};
+use crate::receive::{otlp, remote_write};
 use crate::store::metrics::{Labels, MetricStore};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, get, on};
+use axum::routing::{MethodFilter, get, on, post};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
@@ -42,6 +45,10 @@ pub fn router(store: Arc<MetricStore>) -> Router {
 
 /// The API; a request's `timeout` can shorten that of `options`, not lengthen it.
 pub fn router_with(store: Arc<MetricStore>, options: Options) -> Router {
+    let received = Evidence {
+        metrics: store.clone(),
+        ..Evidence::default()
+    };
     let api = Api {
         store,
         options: Arc::new(options),
@@ -54,7 +61,19 @@ pub fn router_with(store: Arc<MetricStore>, options: Options) -> Router {
         .route("/api/v1/series", on(both, series))
         .route("/api/v1/labels", on(both, labels))
         .route("/api/v1/label/{name}/values", get(label_values))
-        .route("/api/v1/metadata", get(|| async { success("{}") }))
+        .route("/api/v1/metadata", get(metadata))
+        .route(
+            "/api/v1/query_exemplars",
+            on(both, || async { success("[]") }),
+        )
+        .route(
+            "/api/v1/rules",
+            get(|| async { success("{\"groups\":[]}") }),
+        )
+        .route(
+            "/api/v1/write",
+            post(write::write).layer(DefaultBodyLimit::max(remote_write::MOST_UNPACKED)),
+        )
         .route(
             "/api/v1/alerts",
             get(|| async { success("{\"alerts\":[]}") }),
@@ -75,6 +94,8 @@ pub fn router_with(store: Arc<MetricStore>, options: Options) -> Router {
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
         .layer(DefaultBodyLimit::max(FORM_LIMIT))
         .with_state(api)
+        // Behind the limit of forms: a payload has its own.
+        .nest("/api/v1/otlp", otlp::metrics_router(received))
 }
 
 /// An answer that is an error: its status, type and text.
@@ -277,6 +298,26 @@ async fn label_values(
     let sets = selected(&api, &p, false).await?;
     let values: BTreeSet<&str> = sets.iter().filter_map(|l| l.get(&name)).collect();
     Ok(success(&json::list(values.into_iter().map(json::text))))
+}
+
+/// Types and help texts of the metrics scraped, narrowed by `metric` and `limit`.
+async fn metadata(State(api): State<Api>, RawQuery(raw): RawQuery) -> Result<Response, Failure> {
+    let p = Params::read(raw.as_deref(), &[]);
+    let limit = match p.first("limit").filter(|t| !t.is_empty()) {
+        None => usize::MAX,
+        // A negative limit is none.
+        Some(text) => text
+            .parse::<i64>()
+            .map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+            .map_err(|_| Failure::bad("limit must be a number"))?,
+    };
+    let only = p.first("metric").filter(|m| !m.is_empty());
+    let all = api.store.metadata.all();
+    let shown = all
+        .iter()
+        .filter(|(name, _)| only.is_none_or(|only| only == *name))
+        .take(limit);
+    Ok(success(&json::metadata(shown)))
 }
 
 async fn targets(State(api): State<Api>) -> Response {

@@ -4,16 +4,22 @@
 //! is its structured metadata. As in Loki, the same time, line and metadata in the same stream is
 //! stored once, so a sender that retries does not count twice.
 
+mod age;
+mod entries;
+mod journal;
 mod labels;
 mod level;
 mod otlp;
 mod stream;
 
+pub use entries::Entries;
 pub use labels::Labels;
 pub(crate) use labels::{quote, sanitize_name};
 pub use stream::Entry;
 
+use super::segment::Sink;
 use crate::Ingested;
+use journal::Batch;
 use labels::Interner;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -29,15 +35,20 @@ pub struct LogLimits {
     pub line_bytes: usize,
     /// Most labels of one stream, `service_name` when added by the store not counted.
     pub labels: usize,
+    /// Whether lines are held against the clock and their stream as Loki 3 ships: more than 7 days old
+    /// or 10 minutes ahead, or more than an hour behind the stream's newest line, is refused. Without
+    /// it the times of lines may be any, as for recorded data.
+    pub time_rules: bool,
 }
 
 impl Default for LogLimits {
-    /// 1 GiB; the other two as Loki 3 ships them.
+    /// 1 GiB and any time; the others as Loki 3 ships them.
     fn default() -> Self {
         Self {
             memory_bytes: 1 << 30,
             line_bytes: 256 * 1024,
             labels: 15,
+            time_rules: false,
         }
     }
 }
@@ -60,6 +71,16 @@ pub struct LogStats {
     /// Lines refused because the memory limit was reached. Not 0 means that counts over this store
     /// are too low.
     pub refused_memory: u64,
+    /// Lines refused because they could not be recorded on disk, or the store was closed.
+    pub not_recorded: u64,
+}
+
+impl LogStats {
+    /// Lines refused for any reason. Not 0 means that the evidence is incomplete.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused_invalid + self.refused_memory + self.not_recorded
+    }
 }
 
 /// Names and values, in any order.
@@ -80,11 +101,13 @@ pub struct Selected {
     /// Labels of the stream.
     pub labels: Labels,
     /// Entries sorted by time; equal times in the order of arrival.
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
 }
 
 struct Stream {
     labels: Labels,
+    /// Place in [`Streams::ordered`].
+    number: usize,
     data: Mutex<StreamData>,
 }
 
@@ -101,6 +124,7 @@ struct Counters {
     duplicates: AtomicU64,
     invalid: AtomicU64,
     full: AtomicU64,
+    not_recorded: AtomicU64,
 }
 
 /// Log lines by stream, in memory. Writers and readers work at the same time: a reader copies what
@@ -108,6 +132,9 @@ struct Counters {
 #[derive(Default)]
 pub struct LogStore {
     limits: LogLimits,
+    /// Held for a whole batch when it is recorded, so that lines are recorded in the order they were
+    /// stored; else let go at once.
+    sink: Mutex<Sink>,
     streams: RwLock<Streams>,
     interner: Mutex<Interner>,
     counters: Counters,
@@ -131,11 +158,15 @@ impl LogStore {
     /// Stores what a Loki push carried. A stream without `service_name` gets one as in Loki: from
     /// the first of some customary labels (`app`, `container`, `job` …), else `unknown_service`.
     pub fn ingest_push(&self, streams: Vec<PushStream>) -> Ingested {
-        let mut done = Ingested::default();
+        let lines = streams.iter().map(|s| s.entries.len() as u64).sum();
+        self.batch(lines, |batch| self.take_push(streams, batch))
+    }
+
+    fn take_push(&self, streams: Vec<PushStream>, batch: &mut Batch) {
         for pushed in streams {
             let count = pushed.entries.len() as u64;
             if pushed.labels.len() > self.limits.labels {
-                self.refuse(&mut done, count, || {
+                self.refuse(&mut batch.done, count, || {
                     format!(
                         "entry for stream '{}' has {} label names; limit {}",
                         labels_of(&pushed.labels),
@@ -147,7 +178,7 @@ impl LogStore {
             }
             let labels = with_service_name(labels_of(&pushed.labels));
             let from_labels = level::from_labels(&labels);
-            let stream = self.stream(&labels);
+            let stream = self.stream(&labels, batch);
             for (ts, line, metadata) in pushed.entries {
                 let mut pairs = self.intern_pairs(&metadata);
                 if !metadata.iter().any(|(name, _)| name == "detected_level") {
@@ -156,10 +187,9 @@ impl LogStore {
                         .unwrap_or_else(|| level::from_line(&line));
                     pairs.push((Arc::from("detected_level"), Arc::from(level)));
                 }
-                self.append(&stream, ts, &line, pairs, &mut done);
+                self.append(&stream, ts, &line, pairs, batch);
             }
         }
-        done
     }
 
     /// The entries in `[start, end)` (nanoseconds) of every stream whose labels satisfy `wanted`,
@@ -191,6 +221,7 @@ impl LogStore {
             duplicates: self.counters.duplicates.load(Relaxed),
             refused_invalid: self.counters.invalid.load(Relaxed),
             refused_memory: self.counters.full.load(Relaxed),
+            not_recorded: self.counters.not_recorded.load(Relaxed),
             ..LogStats::default()
         };
         for stream in &streams.ordered {
@@ -212,7 +243,7 @@ impl LogStore {
             .collect()
     }
 
-    fn stream(&self, labels: &Labels) -> Arc<Stream> {
+    fn stream(&self, labels: &Labels, batch: &mut Batch) -> Arc<Stream> {
         let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = streams.by_labels.get(labels) {
             return known.clone();
@@ -225,8 +256,10 @@ impl LogStore {
         }
         let new = Arc::new(Stream {
             labels: labels.clone(),
+            number: streams.ordered.len(),
             data: Mutex::default(),
         });
+        batch.stream(labels);
         streams.by_labels.insert(labels.clone(), new.clone());
         streams.ordered.push(new.clone());
         self.counters
@@ -250,8 +283,9 @@ impl LogStore {
         ts: i64,
         line: &str,
         metadata: Vec<(Arc<str>, Arc<str>)>,
-        done: &mut Ingested,
+        batch: &mut Batch,
     ) {
+        let done = &mut batch.done;
         if line.len() > self.limits.line_bytes {
             return self.refuse(done, 1, || {
                 format!(
@@ -261,6 +295,11 @@ impl LogStore {
                     line.len()
                 )
             });
+        }
+        if let Some(now) = batch.now
+            && let Some(why) = age::refusal(stream, ts, now)
+        {
+            return self.refuse(done, 1, || why);
         }
         let (metadata, new_set) = lock(&self.interner).set(Labels::from_pairs(metadata));
         let entry = Entry {
@@ -273,6 +312,7 @@ impl LogStore {
             self.counters.memory.fetch_sub(cost, Relaxed);
             self.counters.full.fetch_add(1, Relaxed);
             done.rejected += 1;
+            done.out_of_room = true;
             done.message = format!(
                 "log store is full: its memory limit is {} bytes; new lines are refused",
                 self.limits.memory_bytes
@@ -285,8 +325,14 @@ impl LogStore {
             self.counters.memory.fetch_sub(cost, Relaxed);
             self.counters.duplicates.fetch_add(1, Relaxed);
         } else {
+            batch.entry(stream.number, &entry);
             data.push(entry);
         }
+    }
+
+    /// Counts items that a receiver could not read.
+    pub(crate) fn count_invalid(&self, items: u64) {
+        self.counters.invalid.fetch_add(items, Relaxed);
     }
 
     fn refuse(&self, done: &mut Ingested, count: u64, why: impl FnOnce() -> String) {

@@ -6,23 +6,29 @@
 //! a query can read in pieces, letting receivers in between.
 
 mod attrs;
+mod chunks;
 mod convert;
 mod ingest;
+mod journal;
 mod rows;
 mod strings;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher as _;
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
 
 pub(crate) use attrs::{AttrSets, SetId, Value};
 pub(crate) use rows::{Extra, NO_SPAN, ResourceRow, ScopeRow, SpanRow, TraceRow};
 pub(crate) use strings::{StrId, Strings};
 
+use super::segment::Sink;
 use crate::Ingested;
+use chunks::Chunks;
 
 /// Default of [`TraceStore::with_limit`], in bytes.
 pub const DEFAULT_LIMIT_BYTES: usize = 1 << 30;
@@ -33,6 +39,8 @@ pub const DEFAULT_LIMIT_BYTES: usize = 1 << 30;
 /// memory limit is reached, new spans are refused (and counted, and the sender told), what is stored
 /// stays readable: evidence with a known hole is inconclusive, a dead process proves nothing.
 pub struct TraceStore {
+    /// Taken before `tables` and held for a batch: batches are recorded in the order they were stored.
+    sink: Mutex<Sink>,
     tables: RwLock<Tables>,
     limit: usize,
 }
@@ -50,8 +58,18 @@ pub struct TraceStats {
     pub refused_invalid: u64,
     /// Spans refused because the memory limit was reached. Not zero means incomplete evidence.
     pub refused_full: u64,
+    /// Spans refused because they could not be recorded on disk, or the store was closed.
+    pub not_recorded: u64,
     /// Bytes of stored data (without what an allocator keeps in reserve).
     pub bytes: u64,
+}
+
+impl TraceStats {
+    /// Spans refused for any reason. Not 0 means that the evidence is incomplete.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused_invalid + self.refused_full + self.not_recorded
+    }
 }
 
 impl Default for TraceStore {
@@ -65,6 +83,7 @@ impl TraceStore {
     #[must_use]
     pub fn with_limit(bytes: usize) -> Self {
         Self {
+            sink: Mutex::default(),
             tables: RwLock::new(Tables::default()),
             limit: bytes,
         }
@@ -73,13 +92,42 @@ impl TraceStore {
     /// Stores spans. Duplicates of a stored span count as accepted: the sender did nothing wrong by
     /// retrying.
     pub fn ingest(&self, spans: Vec<ResourceSpans>) -> Ingested {
+        let count = ingest::count(&spans);
+        let mut sink = self.sink();
+        if let Some(why) = sink.closed() {
+            return self.lost(count, why.to_owned());
+        }
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        let was = sink.records().then(|| tables.lengths());
         let taken = ingest::ingest(&mut tables, self.limit, spans);
         drop(tables);
+        if let Some(was) = was
+            && let Err(why) = self.record_since(&mut sink, was)
+        {
+            return self.lost(count, why);
+        }
+        drop(sink);
         if taken.rejected > 0 {
             tracing::error!(spans = taken.rejected, why = %taken.message, "spans refused");
         }
         taken
+    }
+
+    /// Counts items that a receiver could not read.
+    pub(crate) fn count_invalid(&self, items: u64) {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        tables.counters.refused_invalid += items;
+    }
+
+    fn lost(&self, spans: u64, why: String) -> Ingested {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        tables.counters.not_recorded += spans;
+        Ingested {
+            accepted: 0,
+            rejected: spans,
+            message: format!("{spans} spans are not recorded: {why}"),
+            out_of_room: true,
+        }
     }
 
     /// What is held and what was refused so far.
@@ -97,7 +145,7 @@ impl TraceStore {
     /// order of arrival; `None` when no span of it was received.
     pub fn trace(&self, id: u128) -> Option<Vec<ResourceSpans>> {
         let tables = self.read();
-        let trace = *tables.by_id.get(&id)?;
+        let trace = tables.find(id)?;
         Some(convert::trace(&tables, trace))
     }
 
@@ -123,13 +171,23 @@ pub(crate) struct Tables {
     resource_index: HashMap<ResourceRow, u32>,
     pub(crate) scopes: Vec<ScopeRow>,
     scope_index: HashMap<ScopeRow, u32>,
-    pub(crate) spans: Vec<SpanRow>,
+    pub(crate) spans: Chunks<SpanRow>,
     pub(crate) extras: Vec<Extra>,
+    /// Beyond the rows of `extras`: their lists.
     extras_bytes: usize,
-    pub(crate) traces: Vec<TraceRow>,
-    by_id: HashMap<u128, u32>,
+    /// Traces that keep a set of their span ids, and the ids in these sets.
+    long_traces: usize,
+    long_ids: usize,
+    pub(crate) traces: Chunks<TraceRow>,
+    /// Places in `traces`, by trace id.
+    by_id: HashTable<u32>,
+    hasher: DefaultHashBuilder,
     counters: TraceStats,
 }
+
+/// What an id costs in a trace's set of ids: itself and a control byte, in a table that is filled to
+/// seven eighths at most and to two thirds in the middle.
+const LONG_ID_BYTES: usize = (size_of::<u64>() + 1) * 3 / 2;
 
 impl Tables {
     /// Rows of one trace, in order of arrival.
@@ -140,20 +198,29 @@ impl Tables {
         })
     }
 
+    /// The row of a trace, when any span of it was received.
+    fn find(&self, id: u128) -> Option<u32> {
+        let same = |at: &u32| self.traces[*at as usize].id == id;
+        self.by_id.find(self.hasher.hash_one(id), same).copied()
+    }
+
     /// Events, links and the rest of a span; `None` for the many spans that have none.
     pub(crate) fn extra(&self, span: &SpanRow) -> Option<&Extra> {
         (span.extra != 0).then(|| &self.extras[span.extra as usize - 1])
     }
 
+    /// Bytes that the tables take. Chunks are counted by what is used of them: the rest of the last one
+    /// has never been touched.
     fn bytes(&self) -> usize {
-        // A hash map entry costs its size and about a seventh more, and a control byte.
-        let indexed = |len: usize, entry: usize| len * (entry + entry / 7 + 1);
         self.strings.bytes()
             + self.sets.bytes()
             + self.spans.len() * size_of::<SpanRow>()
+            + self.extras.capacity() * size_of::<Extra>()
             + self.extras_bytes
             + self.traces.len() * size_of::<TraceRow>()
-            + indexed(self.by_id.len(), size_of::<(u128, u32)>())
+            + self.by_id.allocation_size()
+            + self.long_traces * size_of::<HashSet<u64>>()
+            + self.long_ids * LONG_ID_BYTES
             + self.resources.len() * 3 * size_of::<ResourceRow>()
             + self.scopes.len() * 3 * size_of::<ScopeRow>()
     }

@@ -12,10 +12,14 @@ use axum::routing::post;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
+use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
+use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
 use prost::Message;
 use serde::de::DeserializeOwned;
 
 use super::{MAX_PAYLOAD_BYTES, Payload, ids, ingest};
+use crate::store::segment::Signal;
 use crate::{Evidence, Ingested};
 
 const PROTOBUF: &str = "application/x-protobuf";
@@ -34,43 +38,66 @@ pub fn http_router(evidence: Evidence) -> Router {
         .with_state(evidence)
 }
 
+/// `POST /v1/metrics` alone, for where Prometheus takes it.
+pub fn metrics_router(evidence: Evidence) -> Router {
+    Router::new()
+        .route("/v1/metrics", post(metrics))
+        .layer(DefaultBodyLimit::max(MAX_PAYLOAD_BYTES))
+        .with_state(evidence)
+}
+
 async fn traces(State(to): State<Evidence>, headers: HeaderMap, body: Bytes) -> Response {
-    receive(to, &headers, body, "rejectedSpans", |encoding, body| {
-        let request: ExportTraceServiceRequest = encoding.decode(body)?;
-        if encoding == Encoding::Json {
-            ids::check(&request.resource_spans)?;
-        }
-        Ok(Payload::Traces(request.resource_spans))
-    })
-    .await
+    receive(to, &headers, body, Signal::Traces).await
 }
 
 async fn logs(State(to): State<Evidence>, headers: HeaderMap, body: Bytes) -> Response {
-    receive(
-        to,
-        &headers,
-        body,
-        "rejectedLogRecords",
-        |encoding, body| {
-            let request: ExportLogsServiceRequest = encoding.decode(body)?;
-            Ok(Payload::Logs(request.resource_logs))
-        },
-    )
-    .await
+    receive(to, &headers, body, Signal::Logs).await
 }
 
 async fn metrics(State(to): State<Evidence>, headers: HeaderMap, body: Bytes) -> Response {
-    receive(
-        to,
-        &headers,
-        body,
-        "rejectedDataPoints",
-        |encoding, body| {
-            let request: ExportMetricsServiceRequest = encoding.decode(body)?;
-            Ok(Payload::Metrics(request.resource_metrics))
-        },
-    )
-    .await
+    receive(to, &headers, body, Signal::Metrics).await
+}
+
+fn rejected_key(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Traces => "rejectedSpans",
+        Signal::Logs => "rejectedLogRecords",
+        Signal::Metrics => "rejectedDataPoints",
+    }
+}
+
+/// The spans of an OTLP/JSON payload, the body of an `ExportTraceServiceRequest`.
+///
+/// # Errors
+/// What is malformed and where.
+pub fn json_traces(body: &[u8]) -> Result<Vec<ResourceSpans>, String> {
+    let request: ExportTraceServiceRequest = from_json(body)?;
+    ids::check(&request.resource_spans)?;
+    Ok(request.resource_spans)
+}
+
+/// The log records of an OTLP/JSON payload, the body of an `ExportLogsServiceRequest`.
+///
+/// # Errors
+/// What is malformed and where.
+pub fn json_logs(body: &[u8]) -> Result<Vec<ResourceLogs>, String> {
+    from_json::<ExportLogsServiceRequest>(body).map(|request| request.resource_logs)
+}
+
+/// The data points of an OTLP/JSON payload, the body of an `ExportMetricsServiceRequest`.
+///
+/// # Errors
+/// What is malformed and where.
+pub fn json_metrics(body: &[u8]) -> Result<Vec<ResourceMetrics>, String> {
+    from_json::<ExportMetricsServiceRequest>(body).map(|request| request.resource_metrics)
+}
+
+fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(body).map_err(|e| format!("not an OTLP/JSON payload: {e}"))
+}
+
+fn from_protobuf<T: Message + Default>(body: &[u8]) -> Result<T, String> {
+    T::decode(body).map_err(|e| format!("not an OTLP payload: {e}"))
 }
 
 /// How a payload is written; the answer is written the same way.
@@ -93,13 +120,24 @@ impl Encoding {
         }
     }
 
-    fn decode<T: Message + Default + DeserializeOwned>(self, body: &[u8]) -> Result<T, String> {
-        match self {
-            Self::Protobuf => T::decode(body).map_err(|e| format!("not an OTLP payload: {e}")),
-            Self::Json => {
-                serde_json::from_slice(body).map_err(|e| format!("not an OTLP/JSON payload: {e}"))
+    fn read(self, body: &[u8], signal: Signal) -> Result<Payload, String> {
+        Ok(match (signal, self) {
+            (Signal::Traces, Self::Json) => Payload::Traces(json_traces(body)?),
+            (Signal::Logs, Self::Json) => Payload::Logs(json_logs(body)?),
+            (Signal::Metrics, Self::Json) => Payload::Metrics(json_metrics(body)?),
+            (Signal::Traces, Self::Protobuf) => {
+                let request: ExportTraceServiceRequest = from_protobuf(body)?;
+                Payload::Traces(request.resource_spans)
             }
-        }
+            (Signal::Logs, Self::Protobuf) => {
+                let request: ExportLogsServiceRequest = from_protobuf(body)?;
+                Payload::Logs(request.resource_logs)
+            }
+            (Signal::Metrics, Self::Protobuf) => {
+                let request: ExportMetricsServiceRequest = from_protobuf(body)?;
+                Payload::Metrics(request.resource_metrics)
+            }
+        })
     }
 
     fn answer(self, status: StatusCode, protobuf: Vec<u8>, json: &serde_json::Value) -> Response {
@@ -144,13 +182,7 @@ const INVALID_ARGUMENT: i32 = 3;
 const RESOURCE_EXHAUSTED: i32 = 8;
 const INTERNAL: i32 = 13;
 
-async fn receive(
-    to: Evidence,
-    headers: &HeaderMap,
-    body: Bytes,
-    rejected_key: &str,
-    read: impl FnOnce(Encoding, &[u8]) -> Result<Payload, String>,
-) -> Response {
+async fn receive(to: Evidence, headers: &HeaderMap, body: Bytes, signal: Signal) -> Response {
     let Some(encoding) = Encoding::of(headers) else {
         let text = format!("415 unsupported media type, supported: [{JSON}, {PROTOBUF}]");
         return (
@@ -162,16 +194,20 @@ async fn receive(
     };
     let body = match inflate(headers, body) {
         Ok(body) => body,
-        Err((status, code, message)) => return encoding.error(status, code, message),
+        Err((status, code, message)) => {
+            to.count_unreadable(signal);
+            return encoding.error(status, code, message);
+        }
     };
-    let payload = match read(encoding, &body) {
+    let payload = match encoding.read(&body, signal) {
         Ok(payload) => payload,
         Err(message) => {
+            to.count_unreadable(signal);
             return encoding.error(StatusCode::BAD_REQUEST, INVALID_ARGUMENT, message);
         }
     };
     match ingest(to, payload).await {
-        Ok(done) => accepted(encoding, &done, rejected_key),
+        Ok(done) => accepted(encoding, &done, rejected_key(signal)),
         Err(message) => encoding.error(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL, message),
     }
 }
@@ -223,3 +259,6 @@ fn inflate(headers: &HeaderMap, body: Bytes) -> Result<Bytes, (StatusCode, i32, 
         )),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,10 @@ struct Status {
 }
 
 pub(super) async fn push(State(loki): State<Loki>, headers: HeaderMap, body: Bytes) -> Response {
-    let refused = |message: String| plain(StatusCode::BAD_REQUEST, &format!("{message}\n"));
+    let refused = |message: String| {
+        loki.store.count_invalid(1);
+        plain(StatusCode::BAD_REQUEST, &format!("{message}\n"))
+    };
     let body = match unpacked(&headers, body) {
         Ok(body) => body,
         Err(message) => return refused(message),
@@ -35,7 +38,7 @@ pub(super) async fn push(State(loki): State<Loki>, headers: HeaderMap, body: Byt
         )),
     };
     match streams {
-        Ok(streams) => match problem(&loki, &loki.store.ingest_push(streams)) {
+        Ok(streams) => match problem(&loki.store.ingest_push(streams)) {
             None => StatusCode::NO_CONTENT.into_response(),
             Some((status, message)) => plain(status, &format!("{message}\n")),
         },
@@ -53,22 +56,24 @@ pub(super) async fn otlp(State(loki): State<Loki>, headers: HeaderMap, body: Byt
         other => Err(format!("content type: {other} is not supported")),
     });
     match decoded {
-        Ok(request) => match problem(&loki, &loki.store.ingest_otlp(request.resource_logs)) {
+        Ok(request) => match problem(&loki.store.ingest_otlp(request.resource_logs)) {
             None => StatusCode::NO_CONTENT.into_response(),
             Some((status, message)) => otlp_error(status, message),
         },
-        Err(message) => otlp_error(StatusCode::BAD_REQUEST, message),
+        Err(message) => {
+            loki.store.count_invalid(1);
+            otlp_error(StatusCode::BAD_REQUEST, message)
+        }
     }
 }
 
 /// What to answer when not everything was stored. A full store is 429 rather than 4xx for good,
 /// so that a sender keeps its lines and says that it could not deliver.
-fn problem(loki: &Loki, done: &Ingested) -> Option<(StatusCode, String)> {
+fn problem(done: &Ingested) -> Option<(StatusCode, String)> {
     if done.rejected == 0 {
         return None;
     }
-    let full = loki.store.stats().refused_memory > 0;
-    let status = if full {
+    let status = if done.out_of_room {
         StatusCode::TOO_MANY_REQUESTS
     } else {
         StatusCode::BAD_REQUEST

@@ -3,6 +3,7 @@
 
 use crate::promql::{Answer, QueryValue, civil, format_value};
 use crate::receive::scrape::TargetStatus;
+use crate::store::metrics::Metadata;
 use crate::store::metrics::{Labels, SeriesData};
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
@@ -98,6 +99,19 @@ pub(super) fn build_info() -> String {
         "{{\"version\":\"3.0.0+harness-evidence.{}\",\"revision\":\"\",\"branch\":\"\",\"buildUser\":\"\",\"buildDate\":\"\",\"goVersion\":\"\"}}",
         env!("CARGO_PKG_VERSION")
     )
+}
+
+pub(super) fn metadata<'a>(all: impl Iterator<Item = (&'a String, &'a Metadata)>) -> String {
+    let one = |(name, m): (&String, &Metadata)| {
+        format!(
+            "{}:[{{\"type\":{},\"help\":{},\"unit\":{}}}]",
+            text(name),
+            text(&m.kind),
+            text(&m.help),
+            text(&m.unit)
+        )
+    };
+    format!("{{{}}}", all.map(one).collect::<Vec<_>>().join(","))
 }
 
 pub(super) fn targets(all: &[TargetStatus]) -> String {

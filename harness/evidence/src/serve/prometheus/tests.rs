@@ -269,3 +269,157 @@ async fn a_panic_in_one_query_does_not_end_the_server() {
     ));
     assert!(api.run(|_| Ok(1)).await.is_ok_and(|v| v == 1));
 }
+
+mod write {
+    use super::*;
+    use crate::receive::remote_write::testing;
+
+    fn post(kind: &str, body: Vec<u8>) -> Request<Body> {
+        Request::post("/api/v1/write")
+            .header(CONTENT_TYPE, kind)
+            .header("content-encoding", "snappy")
+            .body(Body::from(body))
+            .expect("request")
+    }
+
+    const KIND: &str = "application/x-protobuf";
+
+    fn one(name: &str, samples: &[(i64, f64)]) -> Vec<u8> {
+        testing::body(&[(&[("__name__", name)], samples)])
+    }
+
+    /// Statuses and first words as Prometheus answers them; texts go on to say which sample.
+    #[tokio::test]
+    async fn remote_write_is_answered_as_prometheus_does() {
+        let store = Arc::new(MetricStore::default());
+        let app = || router(store.clone());
+        for (body, status, says) in [
+            (one("a", &[(1000, 1.0), (2000, 2.0)]), 204, ""),
+            (one("a", &[(2000, 2.0)]), 204, ""),
+            (
+                one("a", &[(2000, 3.0)]),
+                400,
+                "duplicate sample for timestamp",
+            ),
+            (one("a", &[(1500, 3.0)]), 400, "out of order sample"),
+            (b"\xff\xff".to_vec(), 400, "snappy: "),
+            (
+                testing::native(),
+                400,
+                "series 0 of the request: {__name__=\"h\"} has native histograms",
+            ),
+        ] {
+            let (got, kind, text) = send(app(), post(KIND, body)).await;
+            assert_eq!(got, status, "{text}");
+            assert!(text.starts_with(says), "{text}");
+            assert!(status == 204 || kind.starts_with("text/plain"), "{kind}");
+        }
+        let (status, _, text) = send(
+            app(),
+            post(
+                "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+                Vec::new(),
+            ),
+        )
+        .await;
+        assert_eq!(status, 415);
+        assert!(text.contains("io.prometheus.write.v2.Request"), "{text}");
+        let stats = store.stats();
+        assert_eq!(
+            (stats.samples, stats.duplicates, stats.out_of_order),
+            (2, 1, 1)
+        );
+        assert_eq!(
+            stats.refused(),
+            4,
+            "the two unreadable bodies are counted too"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_request_with_one_bad_sample_is_not_stored_in_part() {
+        let store = Arc::new(MetricStore::default());
+        store
+            .append(
+                &Labels::new([(METRIC_NAME, "a")]).expect("labels"),
+                5000,
+                1.0,
+            )
+            .expect("first");
+        let body = testing::body(&[
+            (&[("__name__", "good")], &[(6000, 1.0)]),
+            (&[("__name__", "a")], &[(4000, 1.0)]),
+        ]);
+        let (status, ..) = send(router(store.clone()), post(KIND, body)).await;
+        assert_eq!((status, store.stats().samples), (400, 1));
+        assert_eq!(
+            store.stats().out_of_order,
+            2,
+            "all that was lost is counted"
+        );
+        // Within one request too.
+        let body = one("b", &[(2, 1.0), (1, 1.0)]);
+        let (status, ..) = send(router(store.clone()), post(KIND, body)).await;
+        assert_eq!((status, store.stats().samples), (400, 1));
+    }
+
+    #[tokio::test]
+    async fn samples_far_ahead_or_far_behind_are_out_of_bounds() {
+        let store = Arc::new(MetricStore::default().with_time_rules());
+        let app = || router(store.clone());
+        let now = params::now_ms();
+        let minute = 60_000;
+        for (name, at, status) in [
+            ("a", now + 11 * minute, 400),
+            ("a", now + 9 * minute, 204),
+            ("b", now - 40 * minute, 204),
+            ("c", now - 52 * minute, 400),
+        ] {
+            let (got, _, text) = send(app(), post(KIND, one(name, &[(at, 1.0)]))).await;
+            assert_eq!(got, status, "{name}: {text}");
+            assert!(got == 204 || text.starts_with("out of bounds"), "{text}");
+        }
+        assert_eq!(store.stats().out_of_bounds, 2);
+    }
+
+    #[tokio::test]
+    async fn a_full_store_asks_the_sender_to_keep_its_samples() {
+        let store = Arc::new(MetricStore::with_memory_limit(100));
+        let (status, _, text) =
+            send(router(store.clone()), post(KIND, one("a", &[(1, 1.0)]))).await;
+        assert_eq!((status, store.stats().over_limit), (503, 1), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn metadata_of_scraped_metrics_are_listed() {
+    let store = Arc::new(MetricStore::default());
+    let text = "# HELP a What \"it\" is.\n# TYPE a counter\na 1\n# TYPE b gauge\nb 1\n";
+    let read = crate::receive::exposition::read(text, crate::receive::exposition::Format::Text);
+    store.learn(read.expect("valid").metadata);
+    let ask = |query: &str| {
+        let request = Request::get(format!("/api/v1/metadata{query}"));
+        send(
+            router(store.clone()),
+            request.body(Body::empty()).expect("request"),
+        )
+    };
+    let (_, _, all) = ask("").await;
+    assert_eq!(
+        data(&all),
+        r#"{"a":[{"type":"counter","help":"What \"it\" is.","unit":""}],"b":[{"type":"gauge","help":"","unit":""}]}"#
+    );
+    let (_, _, one) = ask("?metric=b").await;
+    assert_eq!(
+        data(&one),
+        r#"{"b":[{"type":"gauge","help":"","unit":""}]}"#
+    );
+    let (_, _, none) = ask("?metric=c").await;
+    assert_eq!(data(&none), "{}");
+    let (_, _, first) = ask("?limit=1").await;
+    assert!(
+        first.contains("\"a\"") && !first.contains("\"b\""),
+        "{first}"
+    );
+    assert_eq!(ask("?limit=x").await.0, 400);
+}

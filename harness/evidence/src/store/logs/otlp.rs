@@ -4,6 +4,7 @@
 //! as underscores. Everything else (other resource attributes, scope, record attributes and
 //! fields) becomes structured metadata. Recorded: `loki_range_streams_otlp`.
 
+use super::journal::Batch;
 use super::{LogStore, Pairs, level, sanitize_name, with_service_name};
 use crate::Ingested;
 use base64::Engine as _;
@@ -39,7 +40,12 @@ impl LogStore {
     /// Stores what an OTLP export carried. A record without a time is taken at its observed time,
     /// and without that at the time of arrival.
     pub fn ingest_otlp(&self, logs: Vec<ResourceLogs>) -> Ingested {
-        let mut done = Ingested::default();
+        let scopes = logs.iter().flat_map(|r| &r.scope_logs);
+        let records = scopes.map(|s| s.log_records.len() as u64).sum();
+        self.batch(records, |batch| self.take_otlp(logs, batch))
+    }
+
+    fn take_otlp(&self, logs: Vec<ResourceLogs>, batch: &mut Batch) {
         for resource_logs in logs {
             let attributes = resource_logs.resource.unwrap_or_default().attributes;
             let (index, rest): (Vec<KeyValue>, Vec<KeyValue>) = attributes
@@ -47,7 +53,7 @@ impl LogStore {
                 .partition(|kv| INDEX_LABELS.contains(&kv.key.as_str()));
             let labels: Pairs = flatten(index);
             let labels = with_service_name_otlp(&labels);
-            let stream = self.stream(&labels);
+            let stream = self.stream(&labels, batch);
             let resource = self.intern_pairs(&flatten(rest));
             for scope_logs in resource_logs.scope_logs {
                 let scope = self.intern_pairs(&scope_pairs(scope_logs.scope.unwrap_or_default()));
@@ -59,11 +65,10 @@ impl LogStore {
                     let mut metadata: Vec<(Arc<str>, Arc<str>)> = resource.clone();
                     metadata.extend_from_slice(&scope);
                     metadata.extend(self.intern_pairs(&own));
-                    self.append(&stream, ts, &line, metadata, &mut done);
+                    self.append(&stream, ts, &line, metadata, batch);
                 }
             }
         }
-        done
     }
 }
 

@@ -1,5 +1,6 @@
 //! The entries of one stream.
 
+use super::entries::Entries;
 use super::labels::Labels;
 use std::sync::Arc;
 
@@ -35,6 +36,10 @@ pub(crate) struct StreamData {
 impl StreamData {
     /// Whether this very entry is stored already: same time, same line, same metadata.
     pub(crate) fn contains(&self, entry: &Entry) -> bool {
+        // Lines mostly arrive in order, and what is newer than all is new.
+        if self.newest().is_none_or(|newest| newest < entry.ts) {
+            return false;
+        }
         self.sealed
             .iter()
             .map(|chunk| &**chunk)
@@ -65,6 +70,11 @@ impl StreamData {
         }
     }
 
+    /// The newest time stored.
+    pub(crate) fn newest(&self) -> Option<i64> {
+        self.span.map(|(_, newest)| newest)
+    }
+
     /// Whether any entry may lie in `[start, end)`.
     pub(crate) fn overlaps(&self, start: i64, end: i64) -> bool {
         self.span
@@ -72,26 +82,34 @@ impl StreamData {
     }
 
     /// The entries in `[start, end)`, sorted by time.
-    pub(crate) fn range(&self, start: i64, end: i64) -> Vec<Entry> {
-        let mut out: Vec<Entry> = Vec::new();
-        let mut in_order = true;
-        for sorted in self.sealed.iter().map(|c| &**c).chain([&self.head[..]]) {
+    pub(crate) fn range(&self, start: i64, end: i64) -> Entries {
+        let part = |sorted: &[Entry]| {
             let from = sorted.partition_point(|e| e.ts < start);
-            let to = sorted.partition_point(|e| e.ts < end);
-            if let (Some(last), Some(first)) = (out.last(), sorted.get(from))
-                && from < to
-                && first.ts < last.ts
-            {
-                in_order = false;
-            }
-            if from < to {
-                out.extend_from_slice(&sorted[from..to]);
+            from..sorted.partition_point(|e| e.ts < end).max(from)
+        };
+        let head = part(&self.head);
+        let head: Arc<[Entry]> = self.head[head].into();
+        let mut out = Entries::default();
+        let mut newest = i64::MIN;
+        let mut in_order = true;
+        for (chunk, part) in self
+            .sealed
+            .iter()
+            .map(|chunk| (chunk, part(chunk)))
+            .chain([(&head, 0..head.len())])
+        {
+            if let (Some(first), Some(last)) = (chunk.get(part.start), chunk[part.clone()].last()) {
+                in_order &= newest <= first.ts;
+                newest = newest.max(last.ts);
+                out.push(chunk.clone(), part);
             }
         }
-        if !in_order {
-            out.sort_by_key(|e| e.ts);
+        if in_order {
+            return out;
         }
-        out
+        let mut sorted: Vec<Entry> = out.iter().cloned().collect();
+        sorted.sort_by_key(|e| e.ts);
+        sorted.into()
     }
 }
 

@@ -173,11 +173,39 @@ fn writers_and_readers_work_at_the_same_time() {
             scope.spawn(|| {
                 for _ in 0..50 {
                     for selected in store.select(0, 500, |_| true) {
-                        assert!(selected.entries.is_sorted_by_key(|e| e.ts));
+                        assert!(selected.entries.iter().is_sorted_by_key(|e| e.ts));
                     }
                 }
             });
         }
     });
     assert_eq!(store.stats().entries, 2_000);
+}
+
+/// Recorded: `loki_err_push_too_old`, `loki_err_push_future`, `loki_ooo_2h`.
+#[test]
+fn lines_of_impossible_times_are_refused_as_loki_does() {
+    let store = LogStore::new(LogLimits {
+        time_rules: true,
+        ..LogLimits::default()
+    });
+    let now = age::now();
+    let second = 1_000_000_000;
+    for (back, refused) in [
+        (8 * 24 * 3600, Some("has timestamp too old: ")),
+        (-3600, Some("has timestamp too new: ")),
+        (-590, None),
+        (2900, None),
+        (7200, Some("entry too far behind, entry timestamp is: ")),
+    ] {
+        let done = store.ingest_push(push(&[("app", "x")], &[(now - back * second, "a", &[])]));
+        match refused {
+            None => assert_eq!(done.rejected, 0, "{back}: {}", done.message),
+            Some(why) => assert!(done.rejected == 1 && done.message.contains(why), "{done:?}"),
+        }
+    }
+    assert_eq!(store.stats().refused_invalid, 3);
+    // Another stream has its own newest line.
+    let done = store.ingest_push(push(&[("app", "y")], &[(now - 7200 * second, "a", &[])]));
+    assert_eq!(done.accepted, 1, "{}", done.message);
 }

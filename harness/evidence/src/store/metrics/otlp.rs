@@ -28,24 +28,36 @@ impl MetricStore {
             translate_resource(r, &mut points);
         }
         let mut out = Ingested::default();
-        let mut inner = self.write();
-        for point in points {
-            let stored = point.and_then(|samples| {
-                let results = samples.iter().map(|(l, t, v)| inner.append(l, *t, *v));
-                // Every sample is tried: a histogram with one contradicted bucket keeps the others,
-                // as it would when scraped.
-                let errors: Vec<AppendError> = results.filter_map(Result::err).collect();
-                errors.first().map_or(Ok(()), |e| Err(e.to_string()))
-            });
-            match stored {
-                Ok(()) => out.accepted += 1,
-                Err(why) => {
-                    out.rejected += 1;
-                    if out.message.is_empty() {
-                        out.message = why;
+        let all = points.len() as u64;
+        let stored = self.batch(|inner| {
+            for point in points {
+                inner.stats.refused_invalid += u64::from(point.is_err());
+                let stored = point.and_then(|samples| {
+                    let results = samples.iter().map(|(l, t, v)| inner.append(l, *t, *v));
+                    // Every sample is tried: a histogram with one contradicted bucket keeps the
+                    // others, as it would when scraped.
+                    let errors: Vec<AppendError> = results.filter_map(Result::err).collect();
+                    errors.first().map_or(Ok(()), |e| Err(e.to_string()))
+                });
+                match stored {
+                    Ok(()) => out.accepted += 1,
+                    Err(why) => {
+                        out.rejected += 1;
+                        if out.message.is_empty() {
+                            out.message = why;
+                        }
                     }
                 }
             }
+        });
+        if let Err(why) = stored {
+            self.write().stats.not_recorded += all;
+            out = Ingested {
+                accepted: 0,
+                rejected: all,
+                message: why,
+                out_of_room: true,
+            };
         }
         out
     }

@@ -1,11 +1,13 @@
 //! Attribute sets, every distinct one once.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 
+use hashbrown::{DefaultHashBuilder, HashTable};
 use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
 use prost::Message;
 
+use super::chunks::grow;
 use super::{StrId, Strings};
 
 /// Index of a set in [`AttrSets`]. Set 0 is the empty one.
@@ -49,9 +51,8 @@ pub(crate) struct AttrSets {
     values: Vec<Value>,
     /// Set `i` ends here and starts where the one before ends.
     ends: Vec<u32>,
-    /// First set with a given hash. Of two different sets with the same hash the second is stored
-    /// unindexed: correct, only not shared.
-    index: HashMap<u64, SetId>,
+    index: HashTable<SetId>,
+    hasher: DefaultHashBuilder,
     arrays: Vec<Box<[Value]>>,
     others: Vec<AnyValue>,
     /// Arrays and others by their protobuf bytes.
@@ -65,7 +66,8 @@ impl Default for AttrSets {
             keys: Vec::new(),
             values: Vec::new(),
             ends: vec![0],
-            index: HashMap::new(),
+            index: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
             arrays: Vec::new(),
             others: Vec::new(),
             nested: HashMap::new(),
@@ -80,25 +82,26 @@ impl AttrSets {
         if attrs.is_empty() {
             return 0;
         }
-        let mut hasher = DefaultHasher::new();
-        for (key, value) in attrs {
-            (key, value.identity()).hash(&mut hasher);
+        let hash = hash(&self.hasher, attrs.iter().copied());
+        if let Some(id) = self.index.find(hash, |id| self.equal(*id, attrs)) {
+            return *id;
         }
-        let hash = hasher.finish();
-        let known = self.index.get(&hash).copied();
-        if let Some(id) = known
-            && self.equal(id, attrs)
-        {
-            return id;
-        }
+        grow(&mut self.keys, attrs.len());
+        grow(&mut self.values, attrs.len());
+        grow(&mut self.ends, 1);
         self.keys.extend(attrs.iter().map(|(k, _)| *k));
         self.values.extend(attrs.iter().map(|(_, v)| *v));
         let id = self.ends.len() as SetId;
         self.ends.push(self.keys.len() as u32);
-        if known.is_none() {
-            self.index.insert(hash, id);
-        }
+        let mut index = std::mem::take(&mut self.index);
+        index.insert_unique(hash, id, |id| hash_of(self, *id));
+        self.index = index;
         id
+    }
+
+    /// How many arrays, other nested values and sets (the empty one among them) there are.
+    pub(super) fn lengths(&self) -> (usize, usize, usize) {
+        (self.arrays.len(), self.others.len(), self.ends.len())
     }
 
     /// Stores a value's parts.
@@ -161,9 +164,10 @@ impl AttrSets {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.keys.len() * (size_of::<StrId>() + size_of::<Value>())
-            + self.ends.len() * 4
-            + self.index.len() * 19
+        self.keys.capacity() * size_of::<StrId>()
+            + self.values.capacity() * size_of::<Value>()
+            + self.ends.capacity() * 4
+            + self.index.allocation_size()
             + self.nested_bytes
     }
 
@@ -180,4 +184,17 @@ impl AttrSets {
                 .zip(attrs)
                 .all(|(a, b)| a.0 == b.0 && a.1.identity() == b.1.identity())
     }
+}
+
+/// The hash of a set: that of its keys and values in the order sent.
+fn hash(hasher: &DefaultHashBuilder, attrs: impl Iterator<Item = (StrId, Value)>) -> u64 {
+    let mut state = hasher.build_hasher();
+    for (key, value) in attrs {
+        (key, value.identity()).hash(&mut state);
+    }
+    state.finish()
+}
+
+fn hash_of(sets: &AttrSets, id: SetId) -> u64 {
+    hash(&sets.hasher, sets.get(id))
 }

@@ -111,7 +111,7 @@ fn attributes(tables: &Tables, set: SetId) -> Vec<KeyValue> {
     tables.sets.get(set).map(one).collect()
 }
 
-fn any(tables: &Tables, value: Value) -> AnyValue {
+pub(super) fn any(tables: &Tables, value: Value) -> AnyValue {
     let value = match value {
         Value::Str(id) => any_value::Value::StringValue(tables.strings.get(id).into()),
         Value::Int(v) => any_value::Value::IntValue(v),

@@ -1,12 +1,14 @@
 //! OTLP spans into rows.
 
 use std::collections::HashSet;
+use std::hash::BuildHasher as _;
 
 use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
 
 use super::rows::{EventRow, LinkRow};
+use super::strings::allocation;
 use super::{Extra, NO_SPAN, ResourceRow, ScopeRow, SetId, SpanRow, Tables, TraceRow};
 use crate::Ingested;
 
@@ -42,11 +44,18 @@ pub(super) fn ingest(tables: &mut Tables, limit: usize, all: Vec<ResourceSpans>)
     tables.counters.refused_full += full;
     done.rejected = invalid + full;
     if full > 0 {
+        done.out_of_room = true;
         let separator = if done.message.is_empty() { "" } else { "; " };
         done.message +=
             &format!("{separator}{full} spans refused: the trace store is full at {limit} bytes");
     }
     done
+}
+
+/// Spans of a payload.
+pub(super) fn count(all: &[ResourceSpans]) -> u64 {
+    let scopes = all.iter().flat_map(|of| &of.scope_spans);
+    scopes.map(|of| of.spans.len() as u64).sum()
 }
 
 /// An id that identifies nothing.
@@ -63,7 +72,7 @@ impl Tables {
             let bytes: [u8; 8] = fixed("parent span id", &span.name, &span.parent_span_id)?;
             u64::from_be_bytes(bytes)
         };
-        let trace = self.trace_row(trace_id, &span);
+        let trace = self.trace_row(trace_id);
         if self.holds(trace, span_id) {
             self.counters.duplicates += 1;
             return Ok(());
@@ -98,21 +107,32 @@ impl Tables {
         Ok(())
     }
 
-    fn trace_row(&mut self, id: u128, first: &Span) -> u32 {
-        let Self { by_id, traces, .. } = self;
-        *by_id.entry(id).or_insert_with(|| {
-            traces.push(TraceRow {
-                id,
-                start: first.start_time_unix_nano,
-                end: first.end_time_unix_nano,
-                first: NO_SPAN,
-                last: NO_SPAN,
-                count: 0,
-                root: NO_SPAN,
-                ids: None,
-            });
-            traces.len() as u32 - 1
-        })
+    /// The row of a trace; a new one has no span yet, and so the extent of none.
+    pub(super) fn trace_row(&mut self, id: u128) -> u32 {
+        if let Some(known) = self.find(id) {
+            return known;
+        }
+        let Self {
+            by_id,
+            traces,
+            hasher,
+            ..
+        } = self;
+        let at = traces.len() as u32;
+        traces.push(TraceRow {
+            id,
+            start: u64::MAX,
+            end: 0,
+            first: NO_SPAN,
+            last: NO_SPAN,
+            count: 0,
+            root: NO_SPAN,
+            ids: None,
+        });
+        by_id.insert_unique(hasher.hash_one(id), at, |at| {
+            hasher.hash_one(traces[*at as usize].id)
+        });
+        at
     }
 
     fn holds(&self, trace: u32, span_id: u64) -> bool {
@@ -127,7 +147,7 @@ impl Tables {
     }
 
     /// Chains the row just pushed to its trace and keeps the trace's summary true.
-    fn link_into(&mut self, trace: u32, at: u32) {
+    pub(super) fn link_into(&mut self, trace: u32, at: u32) {
         let span = self.spans[at as usize];
         let row = &self.traces[trace as usize];
         let ids = (row.count == LONG_TRACE).then(|| {
@@ -140,9 +160,12 @@ impl Tables {
         let row = &mut self.traces[trace as usize];
         if ids.is_some() {
             row.ids = ids;
+            self.long_traces += 1;
+            self.long_ids += row.count as usize;
         }
         if let Some(ids) = &mut row.ids {
             ids.insert(span.id);
+            self.long_ids += 1;
         }
         if row.count == 0 {
             row.first = at;
@@ -192,8 +215,7 @@ impl Tables {
                 flags: l.flags,
             })
             .collect();
-        self.extras_bytes += size_of::<Extra>() + size_of_val(&*events) + size_of_val(&*links);
-        self.extras.push(Extra {
+        let extra = Extra {
             trace_state: self.strings.intern(&span.trace_state),
             flags: span.flags,
             dropped_attributes: span.dropped_attributes_count,
@@ -201,7 +223,15 @@ impl Tables {
             dropped_links: span.dropped_links_count,
             events,
             links,
-        });
+        };
+        self.push_extra(extra)
+    }
+
+    /// Its index plus one.
+    pub(super) fn push_extra(&mut self, extra: Extra) -> u32 {
+        self.extras_bytes += allocation(size_of_val(&*extra.events));
+        self.extras_bytes += allocation(size_of_val(&*extra.links));
+        self.extras.push(extra);
         self.extras.len() as u32
     }
 
@@ -233,6 +263,10 @@ impl Tables {
             dropped_attributes: resource.dropped_attributes_count,
             schema_url: self.strings.intern(schema_url),
         };
+        self.resource_row(row)
+    }
+
+    pub(super) fn resource_row(&mut self, row: ResourceRow) -> u32 {
         let Self {
             resources,
             resource_index,
@@ -253,6 +287,10 @@ impl Tables {
             dropped_attributes: scope.dropped_attributes_count,
             schema_url: self.strings.intern(schema_url),
         };
+        self.scope_row(row)
+    }
+
+    pub(super) fn scope_row(&mut self, row: ScopeRow) -> u32 {
         let Self {
             scopes,
             scope_index,
