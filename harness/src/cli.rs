@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -19,6 +20,7 @@ use crate::compare;
 use crate::export;
 use crate::inputs::{self, Overrides};
 use crate::output::{self, Format};
+use crate::rejudge;
 use crate::run::{self, Failure, RunOptions};
 use crate::run_dir::{self, FinishedRun, RunDirError};
 use crate::set::Set;
@@ -214,7 +216,8 @@ struct ScheduleArgs {
 struct JudgeArgs {
     /// The run directory.
     run: PathBuf,
-    /// Other objectives: what was not recorded for them is missing.
+    /// Other objectives. What they ask beyond the recorded answers is asked of the run's embedded
+    /// evidence; what is in neither is missing.
     #[arg(long, num_args = 1.., value_name = "PATH")]
     slo: Vec<PathBuf>,
     #[command(flatten)]
@@ -247,6 +250,18 @@ struct StackArgs {
     /// Scrape this, every second: URL, or JOB=URL.
     #[arg(long, value_name = "URL")]
     scrape: Vec<String>,
+    /// Show this evidence of an old run (its directory, or its `evidence/`) and take nothing new.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["scrape", "record"])]
+    data: Option<PathBuf>,
+    /// Record what is taken into this directory, for `--data` later.
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+    /// Memory that each of the three stores may take, in MiB; what does not fit is refused.
+    #[arg(long, value_name = "MIB", default_value = "1024")]
+    memory: NonZeroU32,
+    /// Size that each of the three files of `--record` may have, in MiB.
+    #[arg(long, value_name = "MIB", default_value = "1024", requires = "record")]
+    disk: NonZeroU32,
 }
 
 /// Runs the command line of this process.
@@ -366,8 +381,32 @@ impl From<StackArgs> for StackOptions {
             otlp_grpc: args.otlp_grpc,
             otlp_http: args.otlp_http,
             scrape: args.scrape,
+            data: args.data,
+            record: args.record,
+            memory_mib: args.memory,
+            disk_mib: args.disk,
         }
     }
+}
+
+/// Puts what other objectives ask beyond the recorded answers to the run's own evidence.
+fn ask_anew(
+    finished: &mut FinishedRun,
+    dir: &Path,
+    others: &[(String, String)],
+) -> Result<(), Failure> {
+    let asking = async {
+        let asked = rejudge::ask(finished, dir, others).await;
+        asked.map_err(Failure::Internal)
+    };
+    match in_runtime(asking)? {
+        0 => {}
+        asked => drop(writeln!(
+            std::io::stderr(),
+            "harness: {asked} new questions were put to the run's embedded evidence"
+        )),
+    }
+    Ok(())
 }
 
 fn judge(args: &JudgeArgs) -> Result<u8, Failure> {
@@ -389,6 +428,9 @@ fn judge(args: &JudgeArgs) -> Result<u8, Failure> {
                 .0,
         )
     };
+    if let Some(others) = &others {
+        ask_anew(&mut finished, &args.run, others)?;
+    }
     let context = &mut finished.facts.context;
     context.strict |= args.beside.strict;
     if let Some(rate) = args.beside.production_rate {

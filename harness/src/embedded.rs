@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harness_core::query::Backend;
-use harness_evidence::Evidence;
+use harness_core::scenario;
 use harness_evidence::receive::scrape::{self, ScrapeTarget};
 use harness_evidence::serve::{Listeners, serve};
+use harness_evidence::{Evidence, Limits};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -15,9 +18,14 @@ use tokio_util::sync::CancellationToken;
 /// Longest a scrape may take, as Prometheus' default has it.
 const MAX_SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Where a run keeps its embedded evidence, in its directory.
+pub const EVIDENCE_DIR: &str = "evidence";
+
 /// A running embedded stack.
 pub struct Embedded {
     evidence: Evidence,
+    /// Where it is recorded; nowhere when it was opened from there.
+    recorded: Option<PathBuf>,
     /// Base URLs of the query APIs.
     pub urls: BTreeMap<Backend, String>,
     /// `http://127.0.0.1:PORT` of OTLP/gRPC.
@@ -36,12 +44,29 @@ async fn loopback() -> Result<(TcpListener, String), String> {
 }
 
 impl Embedded {
-    /// Binds and serves.
+    /// Begins to record into `dir`, binds and serves.
+    ///
+    /// # Errors
+    /// When the directory cannot be written or no loopback port can be had.
+    pub async fn start(of: &scenario::Embedded, dir: &Path) -> Result<Self, String> {
+        let mib = |given: Option<NonZeroU32>| u64::from(given.map_or(1024, NonZeroU32::get)) << 20;
+        let evidence = Evidence::with_limits(Limits {
+            memory_bytes: usize::try_from(mib(of.memory_mib)).unwrap_or(usize::MAX),
+            ..Limits::default()
+        });
+        evidence
+            .record(dir, mib(of.disk_mib))
+            .map_err(|error| format!("the embedded evidence cannot be kept: {error}"))?;
+        let mut started = Self::serve(evidence).await?;
+        started.recorded = Some(dir.to_owned());
+        Ok(started)
+    }
+
+    /// Serves evidence that is there already.
     ///
     /// # Errors
     /// When no loopback port can be had.
-    pub async fn start() -> Result<Self, String> {
-        let evidence = Evidence::default();
+    pub async fn serve(evidence: Evidence) -> Result<Self, String> {
         let (prometheus, prometheus_url) = loopback().await?;
         let (loki, loki_url) = loopback().await?;
         let (tempo, tempo_url) = loopback().await?;
@@ -67,6 +92,7 @@ impl Embedded {
         ]);
         Ok(Self {
             evidence,
+            recorded: None,
             urls,
             otlp,
             stop,
@@ -88,31 +114,29 @@ impl Embedded {
         Ok(())
     }
 
-    /// Items each store refused so far: with any, the evidence is incomplete.
-    #[must_use]
-    pub fn refused(&self, backend: Backend) -> u64 {
-        match backend {
-            Backend::Prometheus => {
-                let stats = self.evidence.metrics.stats();
-                stats.over_limit + stats.out_of_order
-            }
-            Backend::Loki => {
-                let stats = self.evidence.logs.stats();
-                stats.refused_invalid + stats.refused_memory
-            }
-            Backend::Tempo => {
-                let stats = self.evidence.traces.stats();
-                stats.refused_invalid + stats.refused_full
-            }
-        }
-    }
-
-    /// Stops scraping and serving.
-    pub async fn stop(self) {
+    /// Stops scraping and serving and ends the recording. How many items each store has refused: with
+    /// any, the evidence is incomplete.
+    ///
+    /// # Errors
+    /// When the recorded files cannot be ended; they then read as cut.
+    pub async fn stop(self) -> Result<BTreeMap<Backend, u64>, String> {
         self.stop.cancel();
         for scraper in self.scrapers {
             let _ = scraper.await;
         }
         let _ = self.server.await;
+        let refused = BTreeMap::from([
+            (Backend::Prometheus, self.evidence.metrics.stats().refused()),
+            (Backend::Loki, self.evidence.logs.stats().refused()),
+            (Backend::Tempo, self.evidence.traces.stats().refused()),
+        ]);
+        match self.recorded {
+            None => Ok(refused),
+            Some(dir) => self
+                .evidence
+                .close(&dir)
+                .map(|()| refused)
+                .map_err(|error| format!("the embedded evidence cannot be kept: {error}")),
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! evidence ([`embedded`]), the [`target`] and the load ([`drive`], [`send`], [`trace`],
 //! [`recorder`]), waits until the telemetry is complete ([`settle`], [`backends`]), seals the
 //! [`run_dir`] and has it judged from there ([`output`]): a live verdict and one made offline take
-//! the same road.
+//! the same road. `rejudge` puts new questions to the evidence of an old run.
 
 pub mod backends;
 pub mod baseline;
@@ -20,6 +20,7 @@ pub mod own;
 pub mod progress;
 pub mod recorder;
 mod redact;
+mod rejudge;
 pub mod retry;
 pub mod run;
 pub mod run_dir;

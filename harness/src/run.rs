@@ -185,13 +185,14 @@ async fn attempt(
         }
     };
     progress.moving("stopping".into());
-    tokio::select! {
-        () = stage.stop(&mut facts) => {}
+    let stopped = tokio::select! {
+        stopped = stage.stop(&mut facts) => stopped,
         // What is dropped is killed.
-        () = signals.second.cancelled() => {}
-    }
+        () = signals.second.cancelled() => Ok(()),
+    };
     progress.finish();
     let answers = ended?;
+    stopped.map_err(Failure::Internal)?;
     let answers = redact(&mut facts, answers, &inputs.secrets);
     dir.seal(&facts, &answers).map_err(keep)?;
 

@@ -7,6 +7,7 @@
 //! answers.jsonl        every question to a backend with its raw answer
 //! baseline.json        what was taken of earlier runs to compare with; only with --baseline
 //! run.json             the facts of the run
+//! evidence/*.seg       what the embedded backends took, appended while the run goes on
 //! manifest.json        SHA-256 of all of the above; written last, so its presence means "whole"
 //! report.json, report.html, report.md, junit.xml      derived; not in the manifest
 //! target.stdout.log, target.stderr.log                what a started target printed; not in the manifest
@@ -25,9 +26,12 @@ use harness_core::observation::Observation;
 use harness_core::query::Answer;
 use harness_core::record::baseline::{BASELINE_SCHEMA, Baselines};
 use harness_core::record::{AnswerBook, RUN_SCHEMA, RunFacts};
+use harness_evidence::store::segment::Signal;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::embedded::EVIDENCE_DIR;
 
 /// Version of `manifest.json`.
 pub const MANIFEST_SCHEMA: &str = "harness.manifest/v1";
@@ -264,9 +268,14 @@ impl RunDir {
         let path = self.dir.join("run.json");
         write_whole(&path, pretty(facts, &path)?.as_bytes())?;
         let mut files = BTreeMap::new();
-        let fixed = ["requests.jsonl", "answers.jsonl", "run.json"];
-        for file in self.inputs.iter().map(String::as_str).chain(fixed) {
-            files.insert(file.to_owned(), sha256_file(&self.dir.join(file))?);
+        let fixed = ["requests.jsonl", "answers.jsonl", "run.json"].map(str::to_owned);
+        let evidence = Signal::ALL.map(|signal| format!("{EVIDENCE_DIR}/{}", signal.file_name()));
+        let evidence = evidence
+            .into_iter()
+            .filter(|file| self.dir.join(file).exists());
+        for file in self.inputs.iter().cloned().chain(fixed).chain(evidence) {
+            let digest = sha256_file(&self.dir.join(&file))?;
+            files.insert(file, digest);
         }
         let path = self.dir.join("manifest.json");
         let manifest = Manifest {

@@ -10,7 +10,7 @@ use harness_core::record::{BackendUsed, RunFacts, Stop, Target};
 use harness_core::scenario::{BackendAddress, Scenario};
 
 use crate::backends::{self, Backends};
-use crate::embedded::Embedded;
+use crate::embedded::{EVIDENCE_DIR, Embedded};
 use crate::progress::Progress;
 use crate::target::{self, TargetProcess};
 
@@ -63,7 +63,7 @@ impl Stage {
         dir: &Path,
         progress: &Progress,
     ) -> Result<(), Stop> {
-        self.start_evidence(scenario).await?;
+        self.start_evidence(scenario, dir).await?;
         progress.moving("starting the target".into());
         self.start_target(scenario, dir).await?;
         let url = backends::without_credentials(&self.target.url);
@@ -80,15 +80,18 @@ impl Stage {
         Ok(())
     }
 
-    async fn start_evidence(&mut self, scenario: &Scenario) -> Result<(), Stop> {
+    async fn start_evidence(&mut self, scenario: &Scenario, dir: &Path) -> Result<(), Stop> {
         let telemetry = &scenario.spec.telemetry;
         let real = BTreeMap::from([
             (Backend::Prometheus, &telemetry.prometheus),
             (Backend::Loki, &telemetry.loki),
             (Backend::Tempo, &telemetry.tempo),
         ]);
-        if telemetry.embedded.is_some() && real.values().any(|address| address.is_none()) {
-            self.embedded = Some(Embedded::start().await.map_err(Stop::BackendUnreachable)?);
+        if let Some(embedded) = &telemetry.embedded
+            && real.values().any(|address| address.is_none())
+        {
+            let started = Embedded::start(embedded, &dir.join(EVIDENCE_DIR)).await;
+            self.embedded = Some(started.map_err(Stop::BackendUnreachable)?);
         }
         for (backend, address) in real {
             let embedded_url = self
@@ -230,7 +233,10 @@ impl Stage {
     }
 
     /// Takes everything down and notes how it ended.
-    pub async fn stop(mut self, facts: &mut RunFacts) {
+    ///
+    /// # Errors
+    /// When the embedded evidence cannot be kept.
+    pub async fn stop(mut self, facts: &mut RunFacts) -> Result<(), String> {
         if let Some(mut process) = self.process.take() {
             if let Some(status) = process.ended() {
                 facts.target.exited = Some(status.to_string());
@@ -238,11 +244,12 @@ impl Stage {
             process.stop().await;
         }
         if let Some(embedded) = self.embedded.take() {
+            let refused = embedded.stop().await?;
             for (backend, used) in facts.backends.iter_mut().filter(|(_, used)| used.embedded) {
-                used.refused = embedded.refused(*backend);
+                used.refused = refused[backend];
             }
-            embedded.stop().await;
         }
+        Ok(())
     }
 }
 

@@ -3,6 +3,8 @@
 //! Loads are small and limits wide or far exceeded, so that a busy machine does not change a verdict:
 //! what is judged here is the judging, not this machine.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+
 use harness_tests::{Run, harness, run};
 
 /// A scenario with the fast model; `more` is put into its `spec`.
@@ -173,7 +175,18 @@ fn a_healthy_service_passes_on_all_four_kinds_of_evidence_and_is_judged_alike_of
         .collect();
     assert!(wrong.is_empty(), "{wrong:?}");
 
-    // A changed byte is noticed.
+    asked_anew(&run);
+
+    // A changed byte is noticed, in the evidence too.
+    let evidence = run.dir.join("evidence/logs.seg");
+    let good = std::fs::read(&evidence).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    std::fs::write(&evidence, &bad).unwrap();
+    let judged = harness().arg("judge").arg(&run.dir).output().unwrap();
+    assert_eq!(judged.status.code(), Some(12));
+    assert!(String::from_utf8_lossy(&judged.stderr).contains("evidence/logs.seg"));
+    std::fs::write(&evidence, &good).unwrap();
     let rows = run.dir.join("requests.jsonl");
     let text = std::fs::read_to_string(&rows).unwrap();
     std::fs::write(
@@ -189,6 +202,70 @@ fn a_healthy_service_passes_on_all_four_kinds_of_evidence_and_is_judged_alike_of
         String::from_utf8_lossy(&judged.stderr)
     );
     assert!(String::from_utf8_lossy(&judged.stderr).contains("requests.jsonl"));
+}
+
+/// Questions that nobody asked in the run are answered from its evidence, which a stack shows too.
+fn asked_anew(run: &Run) {
+    let slo = SLO
+        .replace("duration <= 2s", "duration <= 3s")
+        .replace("=~\"5..\"", "=~\"5[0-9]+\"")
+        .replace(
+            "severity_text = \"ERROR\"",
+            "severity_text =~ \"ERROR|FATAL\"",
+        );
+    let other = run.keep.path().join("other.yaml");
+    std::fs::write(&other, slo).unwrap();
+    let judge = || {
+        let mut command = harness();
+        command.arg("judge").arg(&run.dir).arg("--slo").arg(&other);
+        command.args(["--format", "json"]).output().unwrap()
+    };
+    let judged = judge();
+    let said = String::from_utf8_lossy(&judged.stderr);
+    assert!(
+        said.contains("were put to the run's embedded evidence"),
+        "{said}"
+    );
+    let report: serde_json::Value = serde_json::from_slice(&judged.stdout).expect("JSON");
+    for name in ["server-errors", "error-lines", "queue-wait"] {
+        assert_eq!(objective(&report, name)["verdict"], "pass", "{report}");
+    }
+    assert_eq!(judged.status.code(), Some(0));
+    let again: serde_json::Value = serde_json::from_slice(&judge().stdout).expect("JSON");
+    assert_eq!(again["objectives"], report["objectives"]);
+
+    let mut stack = harness()
+        .args(["stack", "--data"])
+        .arg(&run.dir)
+        .args([
+            "--prometheus",
+            "127.0.0.1:0",
+            "--loki",
+            "127.0.0.1:0",
+            "--tempo",
+            "127.0.0.1:0",
+        ])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(stack.stderr.take().unwrap()).lines();
+    let urls: Vec<String> = lines
+        .map(Result::unwrap)
+        .inspect(|line| assert!(!line.contains("incomplete"), "{line}"))
+        .filter_map(|line| Some(line.split_once("http://")?.1.to_owned()))
+        .take(3)
+        .collect();
+    let mut client = std::net::TcpStream::connect(&urls[0]).unwrap();
+    client
+        .write_all(
+            b"GET /api/v1/label/http_route/values HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        )
+        .unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    stack.kill().unwrap();
+    stack.wait().unwrap();
+    assert!(answer.contains("\"/predict\""), "{answer}");
 }
 
 #[test]

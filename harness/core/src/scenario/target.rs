@@ -1,6 +1,7 @@
 //! What is put under load, how it is reached, and where its telemetry is read.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -153,6 +154,14 @@ pub struct Embedded {
     /// What the embedded Prometheus scrapes.
     #[serde(default)]
     pub scrape: Vec<ScrapeJob>,
+    /// Memory that each of the three stores may take, in MiB. Default 1024. What does not fit is
+    /// refused, and the evidence incomplete.
+    #[serde(default, rename = "memoryMiB")]
+    pub memory_mib: Option<NonZeroU32>,
+    /// Size that each of the three files in the run's `evidence/` may have, in MiB. Default 1024. What
+    /// does not fit is refused, and the evidence incomplete.
+    #[serde(default, rename = "diskMiB")]
+    pub disk_mib: Option<NonZeroU32>,
 }
 
 /// One scrape job.
