@@ -1,5 +1,6 @@
 //! What the benches share. They lie in `benches/`: `inference` (the target service's model), `load`
-//! (schedule, requests, recording) and `queries` (PromQL, LogQL and TraceQL over stores in memory).
+//! (schedule, requests, recording), `queries` (PromQL, LogQL and TraceQL over stores in memory) and
+//! `stores` (filling the stores, recorded and not, and reading much of them).
 
 use std::path::Path;
 
