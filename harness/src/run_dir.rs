@@ -307,7 +307,22 @@ pub fn write_baselines(dir: &Path, baselines: &Baselines) -> Result<(), RunDirEr
 /// # Errors
 /// When there is no manifest or it cannot be read.
 pub fn manifest_sha256(dir: &Path) -> Result<String, RunDirError> {
-    sha256_file(&dir.join("manifest.json"))
+    sha256_file(&judged(dir).join("manifest.json"))
+}
+
+/// The directory that a verdict stands on: of a run with `--retries` its last whole attempt, else the
+/// directory itself.
+fn judged(dir: &Path) -> PathBuf {
+    if dir.join("manifest.json").exists() {
+        return dir.to_owned();
+    }
+    let attempt = |number| dir.join(crate::retry::name(number));
+    let whole = |dir: &PathBuf| dir.join("manifest.json").exists();
+    (1..)
+        .map(attempt)
+        .take_while(whole)
+        .last()
+        .unwrap_or_else(|| dir.to_owned())
 }
 
 fn pretty<T: Serialize>(value: &T, path: &Path) -> Result<String, RunDirError> {
@@ -360,7 +375,8 @@ pub struct FinishedRun {
     pub baselines: Option<Baselines>,
 }
 
-/// Reads a finished run and checks every byte of it against the manifest.
+/// Reads a finished run and checks every byte of it against the manifest. Of a run with `--retries` that
+/// is its last attempt.
 ///
 /// # Errors
 /// When the run was never finished, a file is missing or changed, or the format is another one.
@@ -372,11 +388,12 @@ pub fn read(dir: &Path) -> Result<FinishedRun, RunDirError> {
             source,
         });
     }
+    let dir = &judged(dir);
     let manifest_path = dir.join("manifest.json");
     if !manifest_path.exists() {
         let rows = count_whole_rows(&dir.join("requests.jsonl"));
         return Err(RunDirError::Unfinished {
-            dir: dir.to_owned(),
+            dir: dir.clone(),
             what: "manifest.json",
             rows,
         });
@@ -542,6 +559,25 @@ mod tests {
             error.contains("never finished") && error.contains("0 requests"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_run_with_attempts_is_its_last_whole_one() {
+        let keep = tempfile::tempdir().unwrap();
+        let dir = keep.path();
+        assert_eq!(judged(dir), dir);
+        for number in [1, 2, 3] {
+            fs::create_dir(dir.join(crate::retry::name(number))).unwrap();
+        }
+        // The third was killed: what it would have said is not known.
+        for number in [1, 2] {
+            fs::write(
+                dir.join(crate::retry::name(number)).join("manifest.json"),
+                "",
+            )
+            .unwrap();
+        }
+        assert_eq!(judged(dir), dir.join("attempt-2"));
     }
 
     #[test]

@@ -38,7 +38,17 @@ pub struct BaselineRun {
     /// Why nothing of it may be compared with: missing, changed, invalid, another scenario.
     pub unusable: Option<String>,
     /// What its evidence said of each objective, by the objective's name.
-    pub figures: BTreeMap<String, Figure>,
+    pub figures: BTreeMap<String, Kept>,
+}
+
+/// A figure, and what it is of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Kept {
+    /// What was measured, in words that differ when it does. A run can be judged by other objectives than
+    /// its own, and one of them may carry the same name.
+    pub measured: String,
+    /// The figure.
+    pub figure: Figure,
 }
 
 /// What the evidence of a run says of one objective, as a comparison needs it.

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use super::RunRecord;
 use super::coverage::{self, Survey};
-use crate::objective::{Allowance, Indicator, Objective};
-use crate::record::baseline::{BaselineRun, Baselines, Figure};
+use crate::objective::{Allowance, Indicator, Metric, Objective};
+use crate::record::baseline::{BaselineRun, Baselines, Figure, Kept};
 use crate::report::model::{BaselineResult, BaselineUsed, Gate, Report, Verdict};
 
 pub(crate) mod compare;
@@ -55,8 +55,11 @@ pub fn baseline_run(
             .iter()
             .filter(|objective| objective.baseline.is_some())
             .map(|objective| {
-                let figure = figure_then(record, &survey, objective, place);
-                (objective.name.clone(), figure)
+                let kept = Kept {
+                    measured: measured(&objective.indicator),
+                    figure: figure_then(record, &survey, objective, place),
+                };
+                (objective.name.clone(), kept)
             })
             .collect(),
     };
@@ -143,25 +146,54 @@ pub(super) fn measures_alike(a: &Indicator, b: &Indicator) -> bool {
     }
 }
 
+/// What an objective measures, in words that differ when it does.
+fn measured(indicator: &Indicator) -> String {
+    let metric = |metric: &Metric| match metric {
+        Metric::Client(client) => format!("client {:?} {:?}", client.request, client.figure),
+        Metric::Prometheus(query) => format!("prometheus {query}"),
+        Metric::Loki(query) => format!("loki {query}"),
+        Metric::Tempo(query) => format!("tempo {query}"),
+    };
+    match indicator {
+        Indicator::Ratio {
+            part_is,
+            part,
+            total,
+            counter,
+            ..
+        } => format!(
+            "{part_is:?} of counter {counter}: {}; total: {}",
+            metric(part),
+            metric(total)
+        ),
+        Indicator::Threshold { metric: of, .. } => format!("value: {}", metric(of)),
+    }
+}
+
 /// One objective's comparison; `None` where none was asked for.
 pub(super) type Outcome = Option<Result<Compared, String>>;
 
 /// Compares every objective that asks for it, in their order.
-pub(super) fn outcomes(record: &RunRecord, survey: &Survey) -> Vec<Outcome> {
+pub(super) fn outcomes<'a>(record: &RunRecord<'a>, survey: &Survey) -> Vec<Outcome> {
     let one = |objective: &Objective| {
         objective.baseline.map(|criterion| {
             let baselines = record
                 .baselines
                 .ok_or("no baseline was given; name earlier runs with --baseline".to_owned())?;
             usable(baselines)?;
+            let wanted = measured(&objective.indicator);
+            let kept = |run: &'a BaselineRun| match run.figures.get(&objective.name) {
+                None => Err(format!("nothing of it was kept of {}", name(run))),
+                Some(kept) if kept.measured != wanted => Err(format!(
+                    "what was kept of {} is of an objective of this name that measured something else",
+                    name(run)
+                )),
+                Some(kept) => Ok(&kept.figure),
+            };
             let figures: Vec<&Figure> = baselines
                 .runs
                 .iter()
-                .map(|run| {
-                    run.figures
-                        .get(&objective.name)
-                        .ok_or_else(|| format!("nothing of it was kept of {}", name(run)))
-                })
+                .map(kept)
                 .collect::<Result<_, _>>()?;
             let now = figure::figure(record, survey, objective, NOW);
             compare(&now, &figures, &criterion, objective.confidence)

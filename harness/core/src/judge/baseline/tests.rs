@@ -223,6 +223,23 @@ fn missing_baselines_and_twins_are_never_a_pass() {
 }
 
 #[test]
+fn what_was_kept_is_not_taken_for_another_objective_of_the_same_name() {
+    // Judged later by other objectives: the median now would look fine beside the 95th percentile then.
+    let (sound, mut now) = against(run(2, 0.8, 0), &[run(1, 1.0, 0)]);
+    assert_eq!(sound.verdict, Verdict::Pass);
+    let other = P95.replace("latency_p95", "latency_p50");
+    now.objectives = objective::parse(&[("slo.yaml".into(), other)]).unwrap();
+    let report = now.judged();
+    let found = found(&report, "p95");
+    assert_eq!(found.verdict, Verdict::Inconclusive, "{}", found.reason);
+    assert!(
+        found.reason.contains("measured something else"),
+        "{}",
+        found.reason
+    );
+}
+
+#[test]
 fn requests_without_an_answer_are_no_better_than_the_baseline() {
     let mut now = run(2, 0.8, 0);
     now.each(|n, row| {
