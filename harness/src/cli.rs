@@ -463,6 +463,7 @@ fn other_baselines(
         .map_err(|wrong| Failure::Config(wrong.to_string()))?;
     let wanted = BaselineWanted {
         scenario_sha256: &finished.facts.scenario_sha256,
+        files: &finished.facts.context.files,
         run_id: &finished.facts.run_id,
         service: &finished.facts.service,
         objectives: &objectives,

@@ -92,6 +92,7 @@ pub async fn run(options: RunOptions) -> Result<u8, Failure> {
         .unwrap_or_else(|| Path::new("runs").join(run_id(name)));
     let most = options.retries.saturating_add(1);
     let mut context = Context {
+        files: digests(&inputs),
         strict: options.strict,
         production: options.production.clone(),
         earlier: baseline::beside(&out, &run_dir::sha256(&inputs.text)),
@@ -131,6 +132,14 @@ pub async fn run(options: RunOptions) -> Result<u8, Failure> {
     written.map_err(Failure::Internal)?;
     progress.say(&format!("report: {}", out.join("report.html").display()));
     Ok(report.exit_code)
+}
+
+/// Digests of the files that the scenario names.
+fn digests(inputs: &Inputs) -> BTreeMap<String, String> {
+    let files = inputs.datasets.iter();
+    files
+        .map(|(file, text)| (file.clone(), run_dir::sha256(text)))
+        .collect()
 }
 
 fn summary(report: &Report) -> &'static str {
@@ -215,6 +224,7 @@ fn baselines(
     }
     let wanted = BaselineWanted {
         scenario_sha256: &run_dir::sha256(&inputs.text),
+        files: &digests(inputs),
         run_id,
         service: &service_name(&inputs.scenario),
         objectives: &inputs.objectives,

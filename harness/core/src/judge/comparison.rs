@@ -3,6 +3,7 @@
 use super::RunRecord;
 use super::baseline::compare::compare as beside;
 use super::baseline::figure::{self, Salt};
+use super::baseline::other_file;
 use super::client;
 use super::coverage::{self, Survey};
 use crate::measure;
@@ -117,7 +118,7 @@ fn differences(sides: &[Side], runs: &[ComparedRun]) -> Vec<String> {
             ));
         }
     }
-    for run in &runs[1..] {
+    for (run, side) in runs.iter().zip(sides).skip(1) {
         let (a, b) = (&first.label, &run.label);
         let mut differ = |what: &str, left: &str, right: &str| {
             if left != right {
@@ -136,6 +137,12 @@ fn differences(sides: &[Side], runs: &[ComparedRun]) -> Vec<String> {
         if (left - right).abs() > RATE * left.max(right) {
             found.push(format!(
                 "{a} and {b} differ in rate: {left:.1}/s and {right:.1}/s"
+            ));
+        }
+        let files = |side: &Side| side.record.facts.context.files.clone();
+        if let Some(file) = other_file(&files(&sides[0]), &files(side)) {
+            found.push(format!(
+                "{a} and {b} sent other data: {file} is not the same file"
             ));
         }
         if first.run == run.run {

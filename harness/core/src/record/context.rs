@@ -14,6 +14,10 @@ pub struct Context {
     /// `--strict`: a missed `harness/warn` criterion of a required objective fails the run.
     #[serde(default)]
     pub strict: bool,
+    /// SHA-256 of the files that the scenario names (datasets, recorded arrivals), by path as written:
+    /// the same scenario with other data is another load.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
     /// Traffic in production, for error budgets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub production: Option<Production>,

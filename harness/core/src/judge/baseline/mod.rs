@@ -29,6 +29,8 @@ const THEN: u64 = 1;
 pub struct Wanted<'a> {
     /// SHA-256 of the scenario.
     pub scenario_sha256: &'a str,
+    /// SHA-256 of the files that the scenario names, by path.
+    pub files: &'a BTreeMap<String, String>,
     /// Run id of the run that is to be judged; a run is no baseline of itself.
     pub run_id: &'a str,
     /// Name of the service.
@@ -88,6 +90,9 @@ fn unusable(wanted: &Wanted, record: &RunRecord, report: &Report) -> Option<Stri
             short(&facts.scenario_sha256)
         ));
     }
+    if let Some(file) = other_file(&facts.context.files, wanted.files) {
+        return Some(format!("it sent other data: {file} is not the same file"));
+    }
     if facts.service != wanted.service {
         return Some(format!(
             "it ran against another service, `{}`",
@@ -98,6 +103,17 @@ fn unusable(wanted: &Wanted, record: &RunRecord, report: &Report) -> Option<Stri
         let code = report.reason_code.as_deref().unwrap_or("no reason given");
         format!("it is invalid ({code})")
     })
+}
+
+/// A file that two runs of one scenario do not have in common.
+pub(super) fn other_file<'f>(
+    a: &'f BTreeMap<String, String>,
+    b: &'f BTreeMap<String, String>,
+) -> Option<&'f str> {
+    a.keys()
+        .chain(b.keys())
+        .find(|file| a.get(*file) != b.get(*file))
+        .map(String::as_str)
 }
 
 fn short(digest: &str) -> String {

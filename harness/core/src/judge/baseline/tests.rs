@@ -62,6 +62,7 @@ fn kept(run: &Run, wanted: &Run, place: usize) -> BaselineRun {
     let record = run.record(&answers);
     let wanted = Wanted {
         scenario_sha256: &wanted.facts.scenario_sha256,
+        files: &wanted.facts.context.files,
         run_id: &wanted.facts.run_id,
         service: &wanted.facts.service,
         objectives: &wanted.objectives,
@@ -146,11 +147,23 @@ fn the_spread_between_runs_decides_where_there_are_several() {
 #[test]
 fn a_baseline_that_cannot_be_used_is_never_a_pass() {
     type Spoil = fn(&mut Run);
-    let traps: [(&str, Spoil, &str); 6] = [
+    let traps: [(&str, Spoil, &str); 7] = [
         (
             "another scenario",
             |r| r.facts.scenario_sha256 = "f00".into(),
             "another scenario",
+        ),
+        (
+            "other data",
+            |r| {
+                drop(
+                    r.facts
+                        .context
+                        .files
+                        .insert("documents.jsonl".into(), "f00".into()),
+                )
+            },
+            "documents.jsonl is not the same file",
         ),
         (
             "another service",
