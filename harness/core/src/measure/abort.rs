@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::observation::{Observation, Outcome};
 use crate::scenario::{AbortRule, Condition, Scenario};
+use crate::schedule::stretches;
 use crate::units::Nanos;
 
 /// A rule is silent below this many outcomes in its window. Fewer say little of a ratio: of 20
@@ -14,7 +15,12 @@ const PARTS: u64 = 100;
 
 /// Watches the abort rules of a scenario over sliding windows. Time is an argument.
 #[derive(Debug, Clone)]
-pub struct AbortWatch(Vec<Rule>);
+pub struct AbortWatch {
+    rules: Vec<Rule>,
+    /// The end of the schedule: what fails while the last requests are drained ends nothing early, since
+    /// nothing is left to be sent.
+    until: Nanos,
+}
 
 #[derive(Debug, Clone)]
 struct Rule {
@@ -45,12 +51,16 @@ impl AbortWatch {
                 parts: VecDeque::new(),
             })
         });
-        Self(rules.collect())
+        let ends = stretches(scenario).into_iter().map(|stretch| stretch.end);
+        Self {
+            rules: rules.collect(),
+            until: ends.max().unwrap_or_default(),
+        }
     }
 
     /// Takes in one outcome, at the instant at which it was known.
     pub fn record(&mut self, row: &Observation) {
-        for rule in &mut self.0 {
+        for rule in &mut self.rules {
             let bad = u64::from(match rule.condition {
                 Condition::Errors(_) => row.outcome != Outcome::Expected,
                 Condition::Dropped(_) => row.outcome == Outcome::Dropped,
@@ -86,9 +96,13 @@ impl AbortWatch {
 
     /// The first rule that holds at `now`, in words. A rule holds when a whole window has passed
     /// since the start of the load, at least [`ABORT_FLOOR`] requests ended in it, and the share
-    /// of them that count against it exceeds the rule's limit.
+    /// of them that count against it exceeds the rule's limit. None holds once the schedule is over: the
+    /// run is complete then, whatever becomes of the requests still out.
     pub fn check(&mut self, now: Nanos) -> Option<String> {
-        self.0.iter_mut().find_map(|rule| rule.check(now))
+        if now >= self.until {
+            return None;
+        }
+        self.rules.iter_mut().find_map(|rule| rule.check(now))
     }
 }
 

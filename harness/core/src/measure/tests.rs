@@ -279,7 +279,9 @@ fn live_figures_are_of_the_last_seconds() {
 
 #[test]
 fn a_rule_holds_over_a_whole_window_with_enough_requests() {
-    let watch = || AbortWatch::new(&scenario());
+    let mut long = scenario();
+    long.spec.loads[0].stages[1].length = "60s".parse().unwrap();
+    let watch = || AbortWatch::new(&long);
     let mut failing = watch();
     (0..100).for_each(|n| {
         failing.record(&row(
@@ -328,6 +330,15 @@ fn a_rule_holds_over_a_whole_window_with_enough_requests() {
         None,
         "exactly half is not more than half"
     );
+}
+
+#[test]
+fn what_fails_while_the_last_requests_are_drained_ends_nothing_early() {
+    let mut watch = AbortWatch::new(&scenario());
+    (0..100).for_each(|n| watch.record(&row(2_000 + n * 100, 10, Outcome::Timeout)));
+    // The schedule is over at 12 s.
+    assert!(watch.clone().check(Nanos(12 * SECOND - 1)).is_some());
+    assert_eq!(watch.check(Nanos(12 * SECOND)), None);
 }
 
 #[test]
