@@ -86,10 +86,15 @@ pub(super) fn rate(record: &RunRecord, metric: &ClientMetric, wanted: Wanted) ->
     (length > 0.0).then(|| ended as f64 / length)
 }
 
+/// A time of a row in seconds; infinite without an answer.
+pub(super) fn seconds_of(row: &Observation, which: Time) -> f64 {
+    time(row, which).map_or(f64::INFINITY, Nanos::as_secs_f64)
+}
+
 /// Times of all rows in seconds; infinite for those without an answer.
 pub(super) fn times(record: &RunRecord, metric: &ClientMetric, which: Time) -> Vec<f64> {
     rows(record, metric.request.as_deref())
-        .map(|row| time(row, which).map_or(f64::INFINITY, Nanos::as_secs_f64))
+        .map(|row| seconds_of(row, which))
         .collect()
 }
 

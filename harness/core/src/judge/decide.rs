@@ -10,7 +10,8 @@ use super::coverage::Survey;
 use super::evaluate::{self, Said};
 use super::names::grouped;
 use super::reading::Reading;
-use super::stat;
+use super::stat::{self, Correlation};
+use super::streams::Streams;
 use super::tiers;
 use crate::objective::{ClientFigure, Indicator, Metric, Objective, Time};
 use crate::query::Query;
@@ -23,6 +24,8 @@ struct Test {
     total: u64,
     unseen: u64,
     target: f64,
+    /// How they hang together.
+    correlation: Correlation,
     /// What the good ones are, for the reason.
     good_are: String,
     how: String,
@@ -38,15 +41,16 @@ struct Case<'a> {
 
 /// The results of all objectives, in their order.
 pub(super) fn results(record: &RunRecord, survey: &Survey) -> Vec<ObjectiveResult> {
+    let mut streams = Streams::new(record);
     let mut cases: Vec<Case> = record
         .objectives
         .iter()
-        .map(|objective| case(record, survey, objective))
+        .map(|objective| case(record, survey, &mut streams, objective))
         .collect();
     let compared = baseline::outcomes(record, survey);
     let warns: Vec<Option<tiers::Criterion>> = cases
         .iter()
-        .map(|c| tiers::criterion(record, c.objective, c.counted(), &c.result))
+        .map(|c| tiers::criterion(record, c.objective, c.hanging(), &c.result))
         .collect();
     // A fail needs only one criterion to be missed, so the misses are corrected for the number of
     // required ones; a pass needs all of them, each at its full confidence (intersection-union).
@@ -62,7 +66,7 @@ pub(super) fn results(record: &RunRecord, survey: &Survey) -> Vec<ObjectiveResul
     let strict = with(&|i| record.facts.context.strict && warns[i].is_some());
     let missed = |case: &Case| {
         case.test.as_ref().map_or(1.0, |t| {
-            stat::p_missed(t.good as f64, t.total as f64, t.target)
+            stat::p_missed_by(t.good, t.total, t.target, t.correlation)
         })
     };
     let p: Vec<f64> = cases.iter().map(missed).collect();
@@ -87,7 +91,7 @@ pub(super) fn results(record: &RunRecord, survey: &Survey) -> Vec<ObjectiveResul
     let warned = put(&strict, &p_warn);
     let criteria = required.len() + against.len() + strict.len();
     for (index, case) in cases.iter_mut().enumerate() {
-        decide(case, p[index], adjusted[index], criteria);
+        decide(record, case, p[index], adjusted[index], criteria);
         let confidence = case.objective.confidence;
         case.result.warn = warns[index]
             .as_ref()
@@ -105,11 +109,12 @@ pub(super) fn results(record: &RunRecord, survey: &Survey) -> Vec<ObjectiveResul
 /// The counts that a run's objectives are tested on, by name, where its evidence is complete.
 pub(super) fn counted(record: &RunRecord) -> BTreeMap<String, Counted> {
     let survey = super::coverage::survey(record);
+    let mut streams = Streams::new(record);
     record
         .objectives
         .iter()
         .filter_map(|objective| {
-            let counted = case(record, &survey, objective).counted()?;
+            let counted = case(record, &survey, &mut streams, objective).counted()?;
             Some((objective.name.clone(), counted))
         })
         .collect()
@@ -122,6 +127,12 @@ impl Case<'_> {
             total: test.total,
             unseen: test.unseen,
         })
+    }
+
+    /// The counts, and how they hang together.
+    fn hanging(&self) -> Option<(Counted, Correlation)> {
+        let correlation = self.test.as_ref()?.correlation;
+        Some((self.counted()?, correlation))
     }
 
     /// Adds what attempts before this one counted.
@@ -149,14 +160,20 @@ impl Case<'_> {
     }
 }
 
-fn case<'a>(record: &RunRecord, survey: &Survey, objective: &'a Objective) -> Case<'a> {
+fn case<'a>(
+    record: &RunRecord,
+    survey: &Survey,
+    streams: &mut Streams,
+    objective: &'a Objective,
+) -> Case<'a> {
     let queries = evaluate::queries(record, survey, objective);
     let mut case = Case {
         objective,
         result: blank(objective, &queries),
         test: None,
     };
-    take(record, &mut case, evaluate::said(record, survey, objective));
+    let said = evaluate::said(record, survey, objective);
+    take(record, &mut case, said, streams);
     incomplete(survey, &mut case);
     case.pool(record);
     case
@@ -195,6 +212,7 @@ fn blank(objective: &Objective, queries: &[Query]) -> ObjectiveResult {
         unit: objective.unit.clone().or_else(|| unit(objective)),
         good: None,
         samples: None,
+        effective_samples: None,
         target,
         threshold,
         limit_seconds: limit_seconds(objective),
@@ -256,7 +274,7 @@ fn limit_seconds(objective: &Objective) -> Option<f64> {
 }
 
 /// Puts what was said into the result, and decides what no statistics are needed for.
-fn take(record: &RunRecord, case: &mut Case, said: Reading<Said>) {
+fn take(record: &RunRecord, case: &mut Case, said: Reading<Said>, streams: &mut Streams) {
     let result = &mut case.result;
     match (said, &case.objective.indicator) {
         (Err(missing), _) => result.reason = format!("not known: {missing}"),
@@ -281,6 +299,7 @@ fn take(record: &RunRecord, case: &mut Case, said: Reading<Said>) {
                 total,
                 unseen,
                 target,
+                correlation: streams.of(case.objective, total),
                 good_are: "good".into(),
                 how,
             });
@@ -310,12 +329,13 @@ fn take(record: &RunRecord, case: &mut Case, said: Reading<Said>) {
                 total,
                 unseen: 0,
                 target: q,
+                correlation: streams.of(case.objective, total),
                 good_are: format!("{} {limit} s", op.sign()),
                 how: format!("judged as a share of every request due{none}"),
             });
         }
         (
-            Ok(Said::Value { value, how }),
+            Ok(Said::Value { value, how, open }),
             Indicator::Threshold {
                 op, value: limit, ..
             },
@@ -334,6 +354,15 @@ fn take(record: &RunRecord, case: &mut Case, said: Reading<Said>) {
                     "only {} requests in the measured phase, and harness/min-samples asks for {}",
                     grouped(measured),
                     grouped(floor)
+                );
+                return;
+            }
+            if let Some(open) = open {
+                result.reason = format!(
+                    "{} against {} {}, {how}; {open}",
+                    number(value),
+                    op.sign(),
+                    number(*limit)
                 );
                 return;
             }
@@ -371,18 +400,21 @@ fn incomplete(survey: &Survey, case: &mut Case) {
 
 /// Decides a share. `p` and `adjusted`: chance of so few good ones at the target, as it is and
 /// corrected for the number of required objectives.
-fn decide(case: &mut Case, p: f64, adjusted: f64, required: usize) {
+fn decide(record: &RunRecord, case: &mut Case, p: f64, adjusted: f64, required: usize) {
     let Some(test) = &case.test else {
         return;
     };
     let (good, total, target) = (test.good as f64, test.total as f64, test.target);
     let confidence = case.objective.confidence;
     let alpha = 1.0 - confidence;
-    let bounds = stat::bounds(good, total, confidence);
+    let bounds = stat::bounds_by(test.good, test.total, confidence, test.correlation);
     let is_ratio = case.result.target.is_some() || case.result.unit.as_deref() == Some("ratio");
-    if test.total > 0 && is_ratio {
-        case.result.interval = Some([bounds.lower, bounds.upper]);
-        case.result.margin = Some(good / total - target);
+    if test.total > 0 {
+        case.result.effective_samples = Some(test.correlation.worth_at_least(total));
+        if is_ratio {
+            case.result.interval = Some([bounds.lower, bounds.upper]);
+            case.result.margin = Some(good / total - target);
+        }
     }
     let floor = case.objective.min_samples.unwrap_or(1).max(1);
     let found = format!(
@@ -393,52 +425,94 @@ fn decide(case: &mut Case, p: f64, adjusted: f64, required: usize) {
         percent(good / total.max(1.0)),
     );
     let sure = percent(confidence);
+    let how = format!("{}{}", test.how, worth(test));
+    let met = stat::p_met_by(test.good, test.total, test.unseen, target, test.correlation) <= alpha;
+    let more = |confidence| {
+        let more = stat::more_to_decide(
+            test.good,
+            test.total,
+            test.unseen,
+            target,
+            confidence,
+            test.correlation,
+        );
+        further(record, more, test.total)
+    };
     let (verdict, reason) = if test.total < floor {
         let asked = match case.objective.min_samples {
             Some(floor) => format!(", and harness/min-samples asks for {}", grouped(floor)),
             None => String::new(),
         };
-        let reason = format!("only {} events{asked}; {}", grouped(test.total), test.how);
+        let reason = format!("only {} events{asked}; {how}", grouped(test.total));
         (Verdict::Inconclusive, reason)
-    } else if stat::p_met(good, total + test.unseen as f64, target) <= alpha {
+    } else if met {
         let reason = format!(
-            "{found}; at {sure} confidence at least {}, target {}; {}",
+            "{found}; at {sure} confidence at least {}, target {}; {how}",
             percent(bounds.lower),
             percent(target),
-            test.how
         );
         (Verdict::Pass, reason)
     } else if adjusted < alpha {
         let reason = format!(
-            "{found}; at {sure} confidence at most {}, target {}; {}",
+            "{found}; at {sure} confidence at most {}, target {}; {how}",
             percent(bounds.upper),
             percent(target),
-            test.how
         );
         (Verdict::Fail, reason)
     } else if p < alpha {
         let reason = format!(
-            "{found}: under the target {} at {sure} confidence alone, not when corrected for {required} required criteria; {}",
+            "{found}: under the target {} at {sure} confidence alone, not when corrected for {required} required criteria: {}; {how}",
             percent(target),
-            test.how
+            more(1.0 - alpha / required.max(1) as f64),
         );
         (Verdict::Inconclusive, reason)
     } else {
-        let more = match stat::more_to_decide(test.good, test.total, target, confidence) {
-            Some(more) => format!("about {} more at this share would decide", grouped(more)),
-            None => "no number of further requests at this share would decide".into(),
-        };
         let reason = format!(
-            "{found}; at {sure} confidence between {} and {}, target {}: {more}; {}",
+            "{found}; at {sure} confidence between {} and {}, target {}: {}; {how}",
             percent(bounds.lower),
             percent(bounds.upper),
             percent(target),
-            test.how
+            more(confidence),
         );
         (Verdict::Inconclusive, reason)
     };
     case.result.verdict = verdict;
     case.result.reason = reason;
+}
+
+/// A clause on how much correlated events are worth; empty where it is all but their number.
+fn worth(test: &Test) -> String {
+    let least = test.correlation.worth_at_least(test.total as f64);
+    if least >= 0.9 * test.total as f64 {
+        return String::new();
+    }
+    format!(
+        "; neighbours are alike, so they are worth at least {} independent ones",
+        grouped(least.floor() as u64)
+    )
+}
+
+/// What more of the same would take, in events and in time at the rate at which they came.
+fn further(record: &RunRecord, more: Option<u64>, total: u64) -> String {
+    let Some(more) = more else {
+        return "no number of further requests at this share would decide".into();
+    };
+    let length = record
+        .facts
+        .window()
+        .map_or(0.0, |(start, end)| end.since(start).as_secs_f64());
+    let time = more as f64 * length / (total as f64).max(1.0);
+    let time = if length <= 0.0 || total == 0 {
+        String::new()
+    } else if time < 120.0 {
+        format!(" ({:.0} s at this rate)", time.ceil())
+    } else {
+        format!(" ({:.0} minutes at this rate)", (time / 60.0).ceil())
+    };
+    format!(
+        "about {} more at this share{time} would decide",
+        grouped(more)
+    )
 }
 
 /// A share for people, never rounded up to 100 % nor down to 0 %.

@@ -1,10 +1,14 @@
 //! What the evidence says of one objective: its queries, and the numbers in their answers.
 
 use super::RunRecord;
+use super::buckets;
 use super::client;
 use super::coverage::Survey;
+use super::exact;
 use super::names::{grouped, seconds};
+use super::range;
 use super::reading::{Missing, Reading, count, one, series, whole};
+use super::value;
 use super::window::{self, Edges};
 use crate::objective::{ClientFigure, Indicator, Metric, Objective, Part};
 use crate::query::{Backend, Query};
@@ -42,7 +46,12 @@ pub(super) enum Said {
         how: String,
     },
     /// One value, to be compared with a limit.
-    Value { value: f64, how: String },
+    Value {
+        value: f64,
+        how: String,
+        /// Why it decides nothing, although it is known.
+        open: Option<String>,
+    },
     /// A quantile of the client's times: tested as a share of times within the limit. No value when
     /// it falls among requests without an answer.
     Quantile {
@@ -70,7 +79,10 @@ pub(super) fn queries(record: &RunRecord, survey: &Survey, objective: &Objective
             .flat_map(|s| [s.first, s.last, s.between])
             .collect(),
         Ok(Plan::Counts(sides, _)) => sides.into_iter().collect(),
-        Ok(Plan::Value(query, _)) => vec![query],
+        Ok(Plan::Value(query, _)) => {
+            let buckets = buckets::question(&query);
+            std::iter::once(query).chain(buckets).collect()
+        }
         Ok(Plan::Client) | Err(_) => Vec::new(),
     }
 }
@@ -94,6 +106,14 @@ fn plan(record: &RunRecord, survey: &Survey, objective: &Objective) -> Result<Pl
         } if matches!(total, Metric::Prometheus(_)) => {
             let edges = window::edges(record, survey)?;
             let side = |metric: &Metric| side(metric, edges);
+            Ok(Plan::Edges(edges, Box::new([side(part), side(total)])))
+        }
+        Indicator::Ratio { part, total, .. }
+            if exact::counter(part).is_some() && exact::counter(total).is_some() =>
+        {
+            let edges = window::edges(record, survey)?;
+            let side =
+                |metric: &Metric| side(&exact::counter(metric).unwrap_or(metric.clone()), edges);
             Ok(Plan::Edges(edges, Box::new([side(part), side(total)])))
         }
         Indicator::Ratio { part, total, .. } => {
@@ -139,11 +159,13 @@ fn asked_once(
         Metric::Client(_) => None,
         Metric::Prometheus(query) => {
             let (time, length) = window::metrics(record, window::edges(record, survey)?)?;
+            covers(query, &length)?;
             let query = query.replace("$window", &length);
             Some((Query::PromInstant { query, time }, length))
         }
         Metric::Loki(query) => {
             let (time, length) = window::logs(record)?;
+            covers(query, &length)?;
             let query = query.replace("$window", &length);
             Some((Query::LokiInstant { query, time }, length))
         }
@@ -163,6 +185,11 @@ fn asked_once(
     })
 }
 
+fn covers(query: &str, length: &str) -> Result<(), String> {
+    let length = range::duration(length).unwrap_or(0.0);
+    range::covers(query, length).map_err(|why| format!("the query does not look at the run: {why}"))
+}
+
 /// What the evidence says of an objective, or why it says nothing.
 pub(super) fn said(record: &RunRecord, survey: &Survey, objective: &Objective) -> Reading<Said> {
     let plan = plan(record, survey, objective).map_err(Missing::Because)?;
@@ -178,10 +205,10 @@ pub(super) fn said(record: &RunRecord, survey: &Survey, objective: &Objective) -
     };
     match plan {
         Plan::Client => client_said(record, objective),
-        Plan::Value(query, window) => Ok(Said::Value {
-            value: or_empty(one(record.answers, &query)).map_err(explain(objective))?,
-            how: format!("evaluated over {window}"),
-        }),
+        Plan::Value(query, window) => {
+            let value = or_empty(one(record.answers, &query)).map_err(explain(objective))?;
+            value::said(record, survey, objective, &query, value, &window)
+        }
         Plan::Counts(sides, window) => {
             let part = or_empty(one(record.answers, &sides[0])).map_err(explain(objective))?;
             let part = whole(part)?;
@@ -225,7 +252,7 @@ fn of_total(missing: Missing) -> Missing {
 /// Requests of the run that the objective's backend does not count, though it holds enough of them to be
 /// judged by. What comes last or not at all is likely the slowest, so that a share of what is there
 /// flatters.
-fn not_shown(survey: &Survey, objective: &Objective) -> u64 {
+pub(super) fn not_shown(survey: &Survey, objective: &Objective) -> u64 {
     backend(objective.source())
         .and_then(|backend| survey.lacking.get(&backend))
         .copied()
@@ -315,6 +342,11 @@ fn increase(
     );
     let never_there = at_first == Err(Missing::Empty) && at_last == Err(Missing::Empty);
     let (first, last) = (or_empty(at_first)?, or_empty(at_last)?);
+    if let Some(negative) = [first, last].into_iter().find(|v| *v < 0.0) {
+        return Err(Missing::Because(format!(
+            "{negative} is negative, so it is no count"
+        )));
+    }
     let between = series(record.answers, &side.between)?;
     if between.is_empty() && !never_there {
         return Err(Missing::Because(
@@ -329,29 +361,32 @@ fn increase(
         )));
     }
     let scrapes = survey.scrapes.as_ref();
-    let restarted = scrapes.is_some_and(|s| {
-        s.restarts
-            .iter()
-            .any(|at| *at > edges.first && *at <= edges.last)
-    });
-    let mut grown = 0.0;
-    let mut previous = first;
-    let mut fell = false;
-    let path = between
+    let restarts: Vec<i64> = scrapes
         .iter()
-        .flat_map(|s| s.points.iter().map(|(_, v)| *v));
-    for value in path.chain([last]) {
-        if !value.is_finite() {
+        .flat_map(|s| s.restarts.iter().copied())
+        .filter(|at| *at > edges.first && *at <= edges.last)
+        .collect();
+    let restarted = !restarts.is_empty();
+    let mut grown = 0.0;
+    let mut previous = (edges.first, first);
+    let mut fell = false;
+    let path = between.iter().flat_map(|s| s.points.iter().copied());
+    for (at, value) in path.chain([(edges.last, last)]) {
+        if !value.is_finite() || value < 0.0 {
             return Err(Missing::Because(format!(
                 "the counter reads {value} on the way"
             )));
         }
-        if value < previous {
-            fell = true;
-            previous = 0.0;
-        }
-        grown += value - previous;
-        previous = value;
+        fell |= value < previous.1;
+        // A new process counts from 0, also where it soon has more than the one before.
+        let anew = restarts.iter().any(|r| *r > previous.0 && *r <= at);
+        let from = if anew || value < previous.1 {
+            0.0
+        } else {
+            previous.1
+        };
+        grown += value - from;
+        previous = (at, value);
     }
     let instances = scrapes.map_or(0, |s| s.instances.len());
     if (fell || restarted) && instances != 1 {
@@ -414,6 +449,7 @@ fn client_said(record: &RunRecord, objective: &Objective) -> Reading<Said> {
                 .map(|value| Said::Value {
                     value,
                     how: "answers of the measured phase that came within it".into(),
+                    open: None,
                 })
                 .ok_or_else(|| Missing::Because("the measured phase has no length".into())),
             ClientFigure::Count { .. } => Err(Missing::Because("a count is no value".into())),

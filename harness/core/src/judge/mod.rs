@@ -20,6 +20,7 @@ mod attempts;
 mod baseline;
 #[cfg(test)]
 mod besides;
+mod buckets;
 mod budget;
 mod client;
 mod comparison;
@@ -27,15 +28,18 @@ mod coverage;
 mod decide;
 mod details;
 mod evaluate;
+mod exact;
 #[cfg(test)]
 mod lacking;
 mod names;
 #[cfg(test)]
 mod outlived;
+mod range;
 mod reading;
 mod saturation;
 mod spans;
 pub mod stat;
+mod streams;
 mod summary;
 #[cfg(test)]
 mod testing;
@@ -43,6 +47,7 @@ mod tiers;
 #[cfg(test)]
 mod traps;
 mod validity;
+mod value;
 mod verdict;
 mod window;
 

@@ -8,7 +8,7 @@ use crate::report::model::{Report, Verdict};
 
 /// How the process of the run before and the one under test are told apart.
 #[derive(Clone, Copy)]
-enum Began {
+pub(super) enum Began {
     /// Both say when they began, the one under test so many seconds after the load began.
     Said(f64),
     /// The service has no such metric.
@@ -17,7 +17,7 @@ enum Began {
 
 /// A healthy run whose first scrape lies within the load, after scrapes of an earlier process that had
 /// counted `earlier` requests.
-fn after_another(earlier: f64, began: Began) -> Run {
+pub(super) fn after_another(earlier: f64, began: Began) -> Run {
     let mut run = Run::healthy();
     let load = run.facts.started.0 as f64 / 1e9;
     run.spoil(Backend::Prometheus, move |answer| {

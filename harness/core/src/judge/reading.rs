@@ -193,6 +193,10 @@ fn labels(item: &Value) -> BTreeMap<String, String> {
 /// Latest time that is taken for one, Unix seconds: the year 2200, well within 64-bit nanoseconds.
 const LATEST: f64 = 7_258_118_400.0;
 
+/// How far the time of an instant vector may lie from the one asked about, milliseconds: Prometheus answers
+/// with the very instant; whole seconds are let through.
+const AT_MOST_OFF: u64 = 1_000;
+
 /// `[unix seconds, "value"]`; a time that a run can have, and a number, finite or not.
 fn point(value: &Value) -> Option<(i64, f64)> {
     let [at, value] = value.as_array()?.as_slice() else {
@@ -211,6 +215,14 @@ pub(super) fn one(answers: &AnswerBook, query: &Query) -> Reading<f64> {
             let all = series(answers, query)?;
             if all.iter().any(|s| s.points.len() != 1) {
                 return because("the answer is a range of values where one number is needed");
+            }
+            if let (Query::PromInstant { time, .. }, [only]) = (query, all.as_slice())
+                && only.points[0].1.is_finite()
+                && only.points[0].0.abs_diff((time.0 / 1_000_000) as i64) > AT_MOST_OFF
+            {
+                return because(
+                    "the answer is for another time than the one asked about (from a cache?)",
+                );
             }
             all.iter().map(|s| s.points[0].1).collect()
         }

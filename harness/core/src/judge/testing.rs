@@ -1,15 +1,17 @@
 //! A synthetic run with backends that answer as real ones would, to be spoilt in one place at a time.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{RunRecord, coverage_queries, detail_queries, judge, objective_queries};
-use crate::objective::{self, Objective};
+use crate::objective::{self, Indicator, Objective};
 use crate::observation::{Observation, Outcome};
 use crate::query::{Answer, Backend, Query};
 use crate::record::baseline::Baselines;
 use crate::record::{AnswerBook, BackendUsed, Generator, RUN_SCHEMA, RunFacts, Settled, Target};
 use crate::report::model::Report;
-use crate::scenario::Scenario;
+use crate::scenario::{Dur, Scenario};
 use crate::schedule::stretches;
 use crate::units::{Nanos, Phase, RequestId, Seed, SpanId, TraceId, UnixNanos};
 
@@ -32,15 +34,25 @@ pub(super) struct Run {
     /// What the world holds, where it differs from the rows.
     pub(super) world: Vec<Observation>,
     pub(super) baselines: Option<Baselines>,
+    /// When the target began anew, nanoseconds since the start of the load, ascending.
+    pub(super) restarts: Vec<u64>,
 }
 
 impl Run {
-    /// The shipped quickstart with every request answered rightly in 8 ms.
+    /// The shipped quickstart, 40 requests a second for 30 s, with every request answered rightly in 8 ms.
     pub(super) fn healthy() -> Self {
         let text = include_str!("../../../../scenarios/quickstart.yaml");
-        let scenario = Scenario::parse(text, "quickstart.yaml").unwrap();
+        let mut scenario = Scenario::parse(text, "quickstart.yaml").unwrap();
+        scenario.spec.loads[0].stages[1].length = Dur(Duration::from_secs(30));
         let slo = include_str!("../../../../slo/quickstart.yaml");
-        let objectives = objective::parse(&[("quickstart.yaml".into(), slo.into())]).unwrap();
+        let mut objectives = objective::parse(&[("quickstart.yaml".into(), slo.into())]).unwrap();
+        for objective in &mut objectives {
+            if let (true, Indicator::Threshold { value, .. }) =
+                (objective.name == "throughput", &mut objective.indicator)
+            {
+                *value = 35.0;
+            }
+        }
         let rows = rows();
         let drained = rows.iter().map(|r| r.done).max().unwrap();
         let used = |url: &str| BackendUsed {
@@ -96,7 +108,32 @@ impl Run {
             rows,
             tampers: Vec::new(),
             baselines: None,
+            restarts: Vec::new(),
         }
+    }
+
+    /// Replaces the objectives.
+    pub(super) fn slo(&mut self, text: &str) {
+        self.objectives = objective::parse(&[("slo.yaml".into(), text.into())]).unwrap();
+    }
+
+    /// Appends 10 s of cooldown at 20 requests a second.
+    pub(super) fn cool_down(&mut self) {
+        let stages = &mut self.scenario.spec.loads[0].stages;
+        let mut stage = stages[1].clone();
+        stage.phase = Phase::Cooldown;
+        stage.length = Dur(Duration::from_secs(10));
+        stages.push(stage);
+        self.facts.stretches = stretches(&self.scenario);
+        let first = self.rows.len() as u64;
+        let more: Vec<Observation> = (0..200)
+            .map(|n| row(first + n, 35 * SECOND + n * 50 * MS, Phase::Cooldown))
+            .collect();
+        self.rows.extend(more.clone());
+        self.world.extend(more);
+        self.facts.generator.scheduled = self.rows.len() as u64;
+        self.facts.drained = self.rows.iter().map(|r| r.done).max().unwrap();
+        self.facts.settled.until = UnixNanos(STARTED + self.facts.drained.0 + 3 * SECOND);
     }
 
     /// Spoils answers.
@@ -131,6 +168,11 @@ impl Run {
             answers,
             baselines: self.baselines.as_ref(),
         }
+    }
+
+    /// What a metric reads at so many seconds of the load.
+    pub(super) fn reads(&self, query: &str, seconds: u64) -> f64 {
+        self.prom(query, STARTED + seconds * SECOND)
     }
 
     /// Asks everything in the order in which the shell does, and judges.
@@ -183,9 +225,31 @@ impl Run {
         rows.filter(|r| self.wall(r.done) <= at).count() as u64
     }
 
+    /// As [`Self::done_by`], by the process that runs at that instant.
+    fn counted_by(&self, at: u64, keep: impl Fn(&Observation) -> bool) -> f64 {
+        let began = self.began(at);
+        let before = began.map_or(0, |began| self.done_by(began, &keep));
+        (self.done_by(at, &keep) - before) as f64
+    }
+
+    /// When the process that runs at an instant began, if it did so during the load.
+    fn began(&self, at: u64) -> Option<u64> {
+        let restarts = self.restarts.iter().map(|r| STARTED + r);
+        restarts.take_while(|began| *began <= at).last()
+    }
+
     fn body(&self, query: &Query) -> Value {
         match query {
             Query::PromInstant { query, time } if query.ends_with(']') => self.raw(query, time.0),
+            Query::PromInstant { query, time } if query.starts_with("sum by (le)") => {
+                let edges = ["0.005", "0.01", "0.25", "0.5", "+Inf"];
+                let buckets = edges.map(|le| {
+                    let edge = le.parse::<f64>().unwrap();
+                    let count = self.counted_by(time.0, |r| r.latency().as_secs_f64() <= edge);
+                    json!({"metric": {"le": le}, "value": [time.as_secs_f64(), count.to_string()]})
+                });
+                vector(json!(buckets))
+            }
             Query::PromInstant { query, time } => {
                 let value = self.prom(query, time.0).to_string();
                 vector(json!([{"metric": {}, "value": [time.as_secs_f64(), value]}]))
@@ -213,7 +277,11 @@ impl Run {
                 vector(json!([{"metric": {}, "value": [1, n]}]))
             }
             Query::LokiLines { query, .. } => self.lines(query),
-            Query::TempoMetrics { start_s, end_s, .. } => {
+            Query::TempoMetrics {
+                query,
+                start_s,
+                end_s,
+            } => {
                 let seen = |r: &&Observation| {
                     let at = self.wall(r.sent.unwrap_or(r.due));
                     r.outcome.answered()
@@ -221,6 +289,9 @@ impl Run {
                         && at >= start_s * SECOND
                         && at < end_s * SECOND
                 };
+                if query.contains("quantile_over_time") {
+                    return json!({"series": [{"labels": [], "value": 0.0083}], "metrics": {}});
+                }
                 let n = self.world.iter().filter(seen).count();
                 json!({"series": [{"labels": [], "value": n}], "metrics": {"completedJobs": 1, "totalJobs": 1}})
             }
@@ -236,12 +307,19 @@ impl Run {
 
     fn prom(&self, query: &str, at: u64) -> f64 {
         let at = self.scraped(at);
-        if query.contains("5..") {
-            self.done_by(at, |r| r.status.is_some_and(|s| s >= 500)) as f64
+        if query.starts_with("histogram_quantile") {
+            // 99 % within (0.005, 0.01]: interpolated.
+            0.00995
+        } else if query.contains("5..") {
+            self.counted_by(at, |r| r.status.is_some_and(|s| s >= 500))
         } else if query.contains("_bucket") {
-            self.done_by(at, |r| r.latency().0 <= 250 * MS) as f64
+            self.counted_by(at, |r| r.latency().0 <= 250 * MS)
         } else if query.contains("_count") {
-            self.done_by(at, |_| true) as f64
+            self.counted_by(at, |_| true)
+        } else if query.starts_with("100 *") {
+            12.5
+        } else if query.contains("vector(0)") {
+            0.0
         } else {
             0.125
         }
@@ -257,7 +335,9 @@ impl Run {
         let values: Vec<Value> = times
             .map(|t| {
                 let value = if query.starts_with("http_server") {
-                    self.done_by(t, |_| true) as f64
+                    self.counted_by(t, |_| true)
+                } else if query.starts_with("process_start") {
+                    self.began(t).map_or(1.0, |began| began as f64 / 1e9)
                 } else {
                     1.0
                 };
@@ -335,30 +415,32 @@ fn rows() -> Vec<Observation> {
     let measured = (0..1_200).map(|n| (5 * SECOND + n * 25 * MS, Phase::Measure));
     warm.chain(measured)
         .enumerate()
-        .map(|(n, (due, phase))| {
-            let n = n as u64;
-            let mut trace = [7; 16];
-            trace[8..].copy_from_slice(&n.to_be_bytes());
-            let mut span = (n + 1).to_be_bytes();
-            span[0] = 5;
-            Observation {
-                id: RequestId(n),
-                request: 0,
-                load: 0,
-                phase,
-                due: Nanos(due),
-                sent: Some(Nanos(due + MS / 10)),
-                first_byte: Some(Nanos(due + 7 * MS)),
-                done: Nanos(due + 8 * MS),
-                outcome: Outcome::Expected,
-                status: Some(200),
-                bytes: 60,
-                trace: TraceId(trace),
-                span: SpanId(span),
-                sampled: true,
-                correct: Some(!n.is_multiple_of(25)),
-                detail: None,
-            }
-        })
+        .map(|(n, (due, phase))| row(n as u64, due, phase))
         .collect()
+}
+
+/// A request answered rightly in 8 ms.
+fn row(n: u64, due: u64, phase: Phase) -> Observation {
+    let mut trace = [7; 16];
+    trace[8..].copy_from_slice(&n.to_be_bytes());
+    let mut span = (n + 1).to_be_bytes();
+    span[0] = 5;
+    Observation {
+        id: RequestId(n),
+        request: 0,
+        load: 0,
+        phase,
+        due: Nanos(due),
+        sent: Some(Nanos(due + MS / 10)),
+        first_byte: Some(Nanos(due + 7 * MS)),
+        done: Nanos(due + 8 * MS),
+        outcome: Outcome::Expected,
+        status: Some(200),
+        bytes: 60,
+        trace: TraceId(trace),
+        span: SpanId(span),
+        sampled: true,
+        correct: Some(!n.is_multiple_of(25)),
+        detail: None,
+    }
 }

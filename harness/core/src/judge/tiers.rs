@@ -7,7 +7,7 @@
 use super::RunRecord;
 use super::client;
 use super::decide::{number, percent};
-use super::stat;
+use super::stat::{self, Correlation};
 use crate::objective::{ClientFigure, Indicator, Metric, Objective, Op, Warn};
 use crate::record::context::Counted;
 use crate::report::model::{Gate, ObjectiveResult, Verdict, WarnResult};
@@ -16,28 +16,35 @@ use crate::report::model::{Gate, ObjectiveResult, Verdict, WarnResult};
 pub(super) struct Criterion {
     /// Counts and the least share of good ones, where there are counts.
     test: Option<(Counted, f64)>,
+    /// How what is counted hangs together.
+    correlation: Correlation,
     /// How an uncounted value stands to the limit; `None` when it is not known.
     holds: Option<bool>,
     shown: String,
     limit: f64,
 }
 
-/// The warn criterion of an objective. `counted`: what its target is tested on, if that is counts.
+/// The warn criterion of an objective. `counted`: what its target is tested on, if that is counts, and how
+/// that hangs together.
 pub(super) fn criterion(
     record: &RunRecord,
     objective: &Objective,
-    counted: Option<Counted>,
+    counted: Option<(Counted, Correlation)>,
     result: &ObjectiveResult,
 ) -> Option<Criterion> {
+    let correlation = counted.map_or(Correlation::none(0.0), |(_, correlation)| correlation);
+    let counted = counted.map(|(counted, _)| counted);
     let criterion = match objective.warn? {
         Warn::Share(share) => Criterion {
             test: counted.map(|counted| (counted, share)),
+            correlation,
             holds: None,
             shown: format!("≥ {}", percent(share)),
             limit: share,
         },
         Warn::Limit { op, value } => Criterion {
             test: counted.and_then(|counted| limit_test(record, objective, counted, op, value)),
+            correlation,
             holds: match counted {
                 Some(_) => None,
                 // What was taken from incomplete evidence decides nothing, here as for the target.
@@ -99,7 +106,7 @@ impl Criterion {
     /// Chance of so few good ones if the share were exactly the warn criterion's; 1 without a test.
     pub(super) fn p_missed(&self) -> f64 {
         self.test.map_or(1.0, |(counted, share)| {
-            stat::p_missed(counted.good as f64, counted.total as f64, share)
+            stat::p_missed_by(counted.good, counted.total, share, self.correlation)
         })
     }
 
@@ -108,10 +115,11 @@ impl Criterion {
         let alpha = 1.0 - confidence;
         let verdict = match (&self.test, self.holds) {
             (Some((counted, share)), _) => {
-                let (good, all) = (counted.good as f64, (counted.total + counted.unseen) as f64);
+                let (good, total, unseen) = (counted.good, counted.total, counted.unseen);
+                let met = stat::p_met_by(good, total, unseen, *share, self.correlation) <= alpha;
                 if counted.total == 0 {
                     Verdict::Inconclusive
-                } else if stat::p_met(good, all, *share) <= alpha {
+                } else if met {
                     Verdict::Pass
                 } else if adjusted < alpha {
                     Verdict::Fail

@@ -238,7 +238,7 @@ pub struct Limit {
 }
 
 /// A time of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Time {
     /// From due to done: what users wait.
     Latency,

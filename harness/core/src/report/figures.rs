@@ -214,9 +214,20 @@ pub(super) fn interval(result: &ObjectiveResult) -> String {
     }
 }
 
-/// Events judged.
+/// Events judged, and how many independent ones they are worth at least where that is less.
 pub(super) fn samples(result: &ObjectiveResult) -> String {
-    result.samples.map_or_else(|| NONE.to_owned(), count)
+    match (result.samples, effective(result)) {
+        (None, _) => NONE.to_owned(),
+        (Some(all), Some(worth)) => format!("{} (eff. {worth})", count(all)),
+        (Some(all), None) => count(all),
+    }
+}
+
+/// How many independent events the samples are worth at least, where that is fewer than there are.
+pub(super) fn effective(result: &ObjectiveResult) -> Option<String> {
+    let (all, worth) = (result.samples?, result.effective_samples?);
+    let worth = worth.max(0.0).floor() as u64;
+    (worth < all).then(|| count(worth))
 }
 
 impl Verdict {

@@ -180,6 +180,10 @@ pub struct ObjectiveResult {
     pub good: Option<u64>,
     /// All events, for ratio objectives.
     pub samples: Option<u64>,
+    /// How many independent events `samples` are worth at least, for ratio objectives: requests that
+    /// follow each other in a queue are correlated. Never more than `samples`.
+    #[serde(default)]
+    pub effective_samples: Option<f64>,
     /// Least ratio, for ratio objectives.
     pub target: Option<f64>,
     /// Limit, for threshold objectives.

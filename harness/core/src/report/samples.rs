@@ -254,6 +254,7 @@ fn ratio(
         unit: Some("ratio".to_owned()),
         good: Some(counts.0),
         samples: Some(counts.1),
+        effective_samples: Some(counts.1 as f64),
         target: Some(target),
         threshold: None,
         limit_seconds: None,
@@ -284,6 +285,7 @@ fn threshold(
         unit: Some(unit.to_owned()),
         good: None,
         samples: None,
+        effective_samples: None,
         target: None,
         threshold: Some(Threshold {
             op: limit.0.to_owned(),
@@ -570,6 +572,7 @@ pub(crate) fn fail() -> Report {
     let miss = |o: &mut ObjectiveResult, good: u64, interval: [f64; 2], why: &str| {
         o.good = Some(good);
         o.samples = Some(measured);
+        o.effective_samples = Some(measured as f64);
         o.value = Some(good as f64 / measured as f64);
         o.interval = Some(interval);
         o.margin = Some(good as f64 / measured as f64 - o.target.unwrap_or(0.0));

@@ -2,15 +2,20 @@
 
 use super::{Gaps, Survey, floor, source};
 use crate::judge::RunRecord;
+use crate::judge::decide::percent;
 use crate::judge::names::{grouped, quoted, until};
 use crate::judge::reading::{Missing, count};
 use crate::judge::spans::{Span, spans};
+use crate::judge::stat;
 use crate::observation::Observation;
 use crate::query::{Backend, Query};
 use crate::report::model::{Source, SourceCoverage};
 
 /// Most traces looked up one by one; of more, an even sample of so many, with the first and the last.
 const LOOKED_FOR: usize = 500;
+
+/// Confidence of what a sample of traces shows of all.
+const SURE: f64 = 0.95;
 
 /// Rows whose traces must be there, by due: answered, and asked to be recorded.
 fn recorded<'a>(record: &RunRecord<'a>) -> Vec<&'a Observation> {
@@ -62,6 +67,13 @@ fn metrics_needed(record: &RunRecord) -> bool {
         .objectives
         .iter()
         .any(|o| o.source() == Source::Tempo)
+}
+
+/// Most server spans that the service may have for what was sent. Requests that did not ask to be
+/// recorded may be recorded all the same, hence all that were sent.
+fn spans_at_most(record: &RunRecord, survey: &Survey) -> f64 {
+    let foreign = record.scenario.spec.validity.foreign_traffic.0;
+    survey.coverage.sent as f64 * (1.0 + foreign)
 }
 
 /// Traces already found are not asked for again.
@@ -119,8 +131,19 @@ pub(super) fn survey(record: &RunRecord, survey: &mut Survey) -> SourceCoverage 
             gaps.since(due.as_secs_f64());
         }
     }
+    let all = recorded(record).len() as u64;
+    let bound = stat::bounds(found as f64, expected as f64, SURE).lower;
+    if all > expected && gaps.why.is_empty() && !metrics_needed(record) && bound < limit {
+        gaps.add(format!(
+            "{} of an even sample of {} traces were found, which shows no more than {} of all {} at {} confidence",
+            grouped(found),
+            grouped(expected),
+            percent(bound),
+            grouped(all),
+            percent(SURE),
+        ));
+    }
     if metrics_needed(record) && !rows.is_empty() {
-        let all = recorded(record).len() as u64;
         let seen = count(record.answers, &count_query(record));
         if let Ok(n) = &seen {
             survey
@@ -128,6 +151,11 @@ pub(super) fn survey(record: &RunRecord, survey: &mut Survey) -> SourceCoverage 
                 .insert(Backend::Tempo, all.saturating_sub(*n));
         }
         match seen {
+            Ok(n) if n as f64 > spans_at_most(record, survey) => gaps.add(format!(
+                "metrics over traces see {} of the service's spans for {} requests sent: spans count twice (two exporters?) or are not ours",
+                grouped(n),
+                grouped(survey.coverage.sent)
+            )),
             Ok(n) if n >= floor(limit, all) => {}
             Ok(n) => gaps.add(format!(
                 "metrics over traces see {} of {} requests",
@@ -139,9 +167,13 @@ pub(super) fn survey(record: &RunRecord, survey: &mut Survey) -> SourceCoverage 
             )),
         }
     }
-    let all = recorded(record).len() as u64;
     let sample = if all > expected {
-        format!(" looked up, an even sample of {}", grouped(all))
+        format!(
+            " looked up, an even sample of {} (at least {} of all at {} confidence),",
+            grouped(all),
+            percent(bound),
+            percent(SURE)
+        )
     } else {
         String::new()
     };

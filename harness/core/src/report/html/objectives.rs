@@ -95,6 +95,10 @@ fn more(objective: &ObjectiveResult) -> Markup {
                 @if let (Some(good), Some(all)) = (objective.good, objective.samples) {
                     (figures::count(good)) " good of " (figures::count(all)) ". "
                 }
+                @if let Some(worth) = figures::effective(objective) {
+                    "Neighbouring requests are alike, so these are worth at least " (worth)
+                    " independent ones (effective samples). "
+                }
                 "Confidence of each bound: " (figures::percent(objective.confidence, None)) "."
             }
             @for query in queries { pre { code { (text::line(query)) } } }

@@ -1,14 +1,17 @@
 //! How sure a ratio is: one-sided Clopper–Pearson bounds, and how many more requests would decide.
 //!
 //! The bounds are exact: their error is never above `1 - confidence`, at any number of requests. They
-//! are written in their Beta form, which takes real numbers, so that an effective sample size smaller
-//! than the count (requests in a queue are correlated) can be put in as it is; today `good` and
-//! `total` are the plain counts.
+//! are written in their Beta form, which takes real numbers, so that the effective sample size, smaller
+//! than the count where requests are correlated ([`correlation`]), is put in as it is.
 //!
 //! The regularised incomplete beta function is our own continued fraction: the one of statrs ends
 //! after 140 terms without saying so, which is too few near the mean from some 20,000 requests on.
 
 use statrs::function::gamma::ln_gamma;
+
+pub mod correlation;
+
+pub use correlation::Correlation;
 
 /// One-sided bounds of a share, each at its own confidence.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,17 +72,67 @@ pub fn p_missed(good: f64, total: f64, target: f64) -> f64 {
     1.0 - beta_reg(good + 1.0, total - good, target)
 }
 
-/// How many more requests would decide if the share stayed as it is: `None` when no number that
-/// could be sent would.
+/// [`p_met`] of so many counted requests, `unseen` more taken as bad, at what they are worth at least.
 #[must_use]
-pub fn more_to_decide(good: u64, total: u64, target: f64, confidence: f64) -> Option<u64> {
+pub fn p_met_by(good: u64, total: u64, unseen: u64, target: f64, correlation: Correlation) -> f64 {
+    p_met(
+        correlation.worth_at_least(good as f64),
+        correlation.worth_at_least(total as f64 + unseen as f64),
+        target,
+    )
+}
+
+/// [`p_missed`] of so many counted requests, at what they are worth by the estimate.
+///
+/// The estimate, not its limit: misses in few clusters already make it large (calibrated on queues by the
+/// example `calibrate`). Only where the run is too short to tell ([`Correlation::few`]) the chance is
+/// doubled.
+#[must_use]
+pub fn p_missed_by(good: u64, total: u64, target: f64, correlation: Correlation) -> f64 {
+    let p = p_missed(
+        good as f64 / correlation.time,
+        total as f64 / correlation.time,
+        target,
+    );
+    if correlation.few() {
+        (2.0 * p).min(1.0)
+    } else {
+        p
+    }
+}
+
+/// Bounds of a share over correlated requests: the lower one at what they are worth at least, the upper
+/// one by the estimate, as [`p_met_by`] and [`p_missed_by`] have it.
+#[must_use]
+pub fn bounds_by(good: u64, total: u64, confidence: f64, correlation: Correlation) -> Bounds {
+    let (good, total) = (good as f64, total as f64);
+    let (least, time) = (correlation.at_most, correlation.time);
+    Bounds {
+        lower: bounds(good / least, total / least, confidence).lower,
+        upper: bounds(good / time, total / time, confidence).upper,
+    }
+}
+
+/// How many more requests would decide if the share and the correlation stayed as they are, with `unseen`
+/// taken as bad for a pass: `None` when no number that could be sent would.
+#[must_use]
+pub fn more_to_decide(
+    good: u64,
+    total: u64,
+    unseen: u64,
+    target: f64,
+    confidence: f64,
+    correlation: Correlation,
+) -> Option<u64> {
     let share = good as f64 / (total as f64).max(1.0);
     let decided = |more: u64| {
         let n = total as f64 + more as f64;
         // Misses come whole: rounding them up is what the luckless case would be.
         let bad = ((1.0 - share) * n).ceil().min(n);
-        let bounds = bounds(n - bad, n, confidence);
-        bounds.lower >= target || bounds.upper < target
+        let (least, time) = (correlation.at_most, correlation.time);
+        let alpha = 1.0 - confidence;
+        p_met((n - bad) / least, (n + unseen as f64) / least, target) <= alpha
+            || p_missed((n - bad) / time, n / time, target) < alpha
     };
     let mut high = 1_u64;
     while !decided(high) {
@@ -236,9 +289,17 @@ mod tests {
 
     #[test]
     fn advice_is_the_floor() {
-        assert_eq!(more_to_decide(100, 100, 0.99, 0.95), Some(199));
+        let alone = Correlation::none(100.0);
+        assert_eq!(more_to_decide(100, 100, 0, 0.99, 0.95, alone), Some(199));
         // A share that sits on the target is never decided.
-        assert_eq!(more_to_decide(99, 100, 0.99, 0.95), None);
+        assert_eq!(more_to_decide(99, 100, 0, 0.99, 0.95, alone), None);
+        // Three in a row worth one: three times as many, and no rounding up to whole ones.
+        let three = Correlation {
+            time: 3.0,
+            at_most: 3.0,
+            n: 100.0,
+        };
+        assert_eq!(more_to_decide(100, 100, 0, 0.99, 0.95, three), Some(795));
     }
 
     #[test]

@@ -1,0 +1,253 @@
+//! How much requests that follow each other are worth: the integrated autocorrelation time.
+//!
+//! Neighbours in a queue share its length, so that 3,000 requests may say no more than 300
+//! independent ones would. The variance of a mean over correlated values is that over independent
+//! ones times `τ = 1 + 2 Σ ρ(k)`; dividing both counts by `τ` gives the Beta form of the bounds what
+//! it needs.
+//!
+//! `τ` is estimated from latencies, not from misses alone: a run without a miss would seem
+//! independent whatever its queue did. As posterior's bulk and tail effective sample sizes do
+//! (Vehtari, Gelman, Simpson, Carpenter and Bürkner, *Bayesian Analysis* 16, 2021), the larger one is
+//! taken of two series: the ranks of all latencies, which need no moments and take a request without
+//! an answer as the slowest; and whether a latency is among the slowest tenth, since slow requests
+//! may cluster where the bulk does not. Where there are misses, theirs is the third.
+//!
+//! The sum over lags is cut where Geyer's initial monotone sequence (*Statistical Science* 7, 1992)
+//! ends: at the first pair of neighbouring lags that does not add up to more than 0.
+
+use statrs::distribution::{ContinuousCDF, Normal};
+
+/// Pairs of lags looked at before the series is halved by taking means of neighbours. Halving keeps
+/// the work linear, however long the correlation.
+const PAIRS: usize = 50;
+
+/// Which share of the error that an objective allows may come from `τ` being estimated too low.
+const SHARE_OF_ERROR: f64 = 0.1;
+
+/// A run shorter than this many correlation times tells its `τ` badly; see [`Correlation::few`].
+const FEW: f64 = 10.0;
+
+/// The correlation of a series of requests.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Correlation {
+    /// Estimate of `τ` in requests: so many in a row are worth one independent one. At least 1.
+    pub time: f64,
+    /// What `τ` is at most, at the confidence asked for. At least `time`.
+    pub at_most: f64,
+    /// Length of the series.
+    pub n: f64,
+}
+
+impl Correlation {
+    /// Independent requests.
+    #[must_use]
+    pub fn none(n: f64) -> Self {
+        Self {
+            time: 1.0,
+            at_most: 1.0,
+            n,
+        }
+    }
+
+    /// From an estimate of `τ` (less than 1 counts as 1) over a series of `n`, with its upper limit
+    /// at a tenth of the error that `confidence` leaves.
+    ///
+    /// The limit follows Madras and Sokal (*J. Stat. Phys.* 50, 1988): the relative variance of the
+    /// estimate is about `2 (2M + 1) / n` for a window of `M` lags, taken here as `5/2 (τ - 1)`: a
+    /// series without correlation needs no window, and has no error from one.
+    #[must_use]
+    pub fn new(time: f64, n: f64, confidence: f64) -> Self {
+        let time = time.max(1.0);
+        let z = Normal::standard().inverse_cdf(1.0 - SHARE_OF_ERROR * (1.0 - confidence));
+        let error = (10.0 * (time - 1.0) / n.max(1.0)).sqrt();
+        Self {
+            time,
+            at_most: time * (1.0 + z * error),
+            n,
+        }
+    }
+
+    /// How many independent requests `total` of these are worth at least: what a pass rests on.
+    #[must_use]
+    pub fn worth_at_least(self, total: f64) -> f64 {
+        total / self.at_most
+    }
+
+    /// Whether the series is too short against its own correlation to tell it well.
+    #[must_use]
+    pub fn few(self) -> bool {
+        self.n < FEW * self.time
+    }
+}
+
+/// `τ` of latencies in the order in which their requests were due; infinite for a request without an
+/// answer. 1 where nothing varies.
+#[must_use]
+pub fn of_latencies(latencies: &[f64]) -> f64 {
+    let ranks = ranks(latencies);
+    // The slowest tenth by rank, so that ties fall on one side together.
+    let edge = 0.9 * latencies.len() as f64;
+    let slow: Vec<f64> = ranks.iter().map(|r| f64::from(*r >= edge)).collect();
+    of(ranks).max(of(slow))
+}
+
+/// `τ` of a series of yes and no. 1 where nothing varies.
+#[must_use]
+pub fn of_events(events: impl IntoIterator<Item = bool>) -> f64 {
+    of(events.into_iter().map(f64::from).collect())
+}
+
+/// `τ` of any series, at least 1; 1 where nothing varies or there is nothing.
+fn of(mut values: Vec<f64>) -> f64 {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    values.iter_mut().for_each(|v| *v -= mean);
+    let variance = covariance(&values, 0);
+    // Rounding leaves a trace of variance in a series of equal values.
+    if variance.is_nan() || variance <= 1e-12 * (mean * mean).max(1e-300) {
+        return 1.0;
+    }
+    // The long-run variance of means of two is half that of the values.
+    let mut scale = 1.0;
+    loop {
+        let (sum, ended) = positive_pairs(&values);
+        if ended || values.len() < 4 * PAIRS {
+            let long_run = 2.0 * sum - covariance(&values, 0);
+            return (long_run * scale / variance).max(1.0);
+        }
+        values = values
+            .chunks_exact(2)
+            .map(|pair| f64::midpoint(pair[0], pair[1]))
+            .collect();
+        scale *= 2.0;
+    }
+}
+
+/// Sum of Geyer's initial monotone sequence, and whether it ended within [`PAIRS`].
+fn positive_pairs(values: &[f64]) -> (f64, bool) {
+    let (mut sum, mut before) = (0.0, f64::INFINITY);
+    for pair in 0..PAIRS {
+        if 2 * pair + 1 >= values.len() {
+            return (sum, true);
+        }
+        let both = covariance(values, 2 * pair) + covariance(values, 2 * pair + 1);
+        if both <= 0.0 {
+            return (sum, true);
+        }
+        before = both.min(before);
+        sum += before;
+    }
+    (sum, false)
+}
+
+/// Autocovariance at a lag, of values whose mean is 0, over the full length (which keeps the sequence
+/// positive definite).
+fn covariance(values: &[f64], lag: usize) -> f64 {
+    let products = values.iter().zip(&values[lag..]).map(|(a, b)| a * b);
+    products.sum::<f64>() / values.len() as f64
+}
+
+/// Ranks from 0, ties at their mean.
+fn ranks(values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_unstable_by(|a, b| values[*a].total_cmp(&values[*b]));
+    let mut ranks = vec![0.0; values.len()];
+    let mut from = 0;
+    for tie in order.chunk_by(|a, b| values[*a].total_cmp(&values[*b]).is_eq()) {
+        let mean = from as f64 + (tie.len() - 1) as f64 / 2.0;
+        tie.iter().for_each(|place| ranks[*place] = mean);
+        from += tie.len();
+    }
+    ranks
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+
+    use super::*;
+
+    fn uniform(rng: &mut ChaCha8Rng) -> f64 {
+        (rng.next_u64() >> 11) as f64 / 9_007_199_254_740_992.0
+    }
+
+    /// A first-order autoregression, whose `τ` is `(1 + a) / (1 - a)`.
+    fn autoregression(a: f64, n: usize) -> Vec<f64> {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let mut x = 0.0;
+        (0..n)
+            .map(|_| {
+                // Twelve uniforms make a normal one, near enough.
+                let noise = (0..12).map(|_| uniform(&mut rng)).sum::<f64>() - 6.0;
+                x = a * x + noise;
+                x
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_time_of_an_autoregression_is_found() {
+        for (a, n) in [(0.0, 20_000), (0.5, 20_000), (0.9, 50_000), (0.98, 200_000)] {
+            let truth = (1.0 + a) / (1.0 - a);
+            let found = of(autoregression(a, n));
+            assert!(
+                (0.85 * truth..1.2 * truth).contains(&found),
+                "{a}: {found} for {truth}"
+            );
+        }
+    }
+
+    #[test]
+    fn halving_a_long_series_changes_little() {
+        // 50 pairs reach lag 100; here the correlation reaches some 500.
+        let found = of(autoregression(0.99, 100_000));
+        assert!((150.0..250.0).contains(&found), "{found}");
+    }
+
+    #[test]
+    fn what_does_not_vary_is_worth_its_number() {
+        assert_eq!(of_latencies(&[]), 1.0);
+        assert_eq!(of_latencies(&[0.008; 1_000]), 1.0);
+        assert_eq!(of_latencies(&[f64::INFINITY; 1_000]), 1.0);
+        assert_eq!(of_events([true; 100]), 1.0);
+        assert_eq!(of_latencies(&[1.0]), 1.0);
+    }
+
+    #[test]
+    fn alternation_never_makes_more_of_a_sample_than_it_is() {
+        let values: Vec<f64> = (0..1_000).map(|n| f64::from(n % 2)).collect();
+        assert_eq!(of_latencies(&values), 1.0);
+    }
+
+    #[test]
+    fn heavy_tails_and_missing_answers_do_not_upset_it() {
+        let mut values = autoregression(0.9, 20_000);
+        let plain = of_latencies(&values);
+        values.iter_mut().for_each(|v| *v = v.sinh());
+        let heavy = of_latencies(&values);
+        assert!((plain - heavy).abs() < 1e-9, "{plain} {heavy}");
+        // Timeouts where it is slowest: the same order, with ties at the top.
+        let limit = 100.0;
+        values
+            .iter_mut()
+            .filter(|v| **v > limit)
+            .for_each(|v| *v = f64::INFINITY);
+        assert!(of_latencies(&values) > 0.7 * plain);
+    }
+
+    #[test]
+    fn one_outage_is_little_more_than_one_event() {
+        let time = of_events((0..1_200).map(|n| n < 600));
+        assert!((350.0..450.0).contains(&time), "{time}");
+    }
+
+    #[test]
+    fn the_limit_is_above_the_estimate_and_closes_in_on_it() {
+        let limit = |n| Correlation::new(5.0, n, 0.95).at_most;
+        assert!(limit(300.0) > limit(3_000.0) && limit(3_000.0) > 5.0);
+        assert!(Correlation::new(5.0, 3_000.0, 0.99).at_most > limit(3_000.0));
+        assert_eq!(Correlation::new(0.5, 300.0, 0.95), Correlation::none(300.0));
+        assert!(Correlation::new(40.0, 300.0, 0.95).few());
+    }
+}

@@ -1,0 +1,120 @@
+//! How the requests that an objective counts hang together.
+//!
+//! The client's rows give the correlation of its own figures. Counters, log lines and spans of the
+//! service count the same requests, which stood in the same queue, in the same order; no backend
+//! keeps that order, so the rows' correlation stands for theirs, too. Where a backend counts several
+//! events a request (spans, tokens), those of one request are taken as one: they are worth no more
+//! than the requests are.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::RunRecord;
+use super::client;
+use super::stat::Correlation;
+use super::stat::correlation;
+use crate::objective::{ClientFigure, Indicator, Metric, Objective, Time, Wanted};
+use crate::observation::Observation;
+
+/// Which rows, and which of their times.
+type Stream = (Option<String>, Time);
+
+/// Correlation times of a run's requests, each estimated once.
+pub(super) struct Streams<'a> {
+    record: &'a RunRecord<'a>,
+    /// Rows of the measured phase in the order in which they were due, by request name.
+    orders: BTreeMap<Option<String>, Rc<Vec<&'a Observation>>>,
+    known: BTreeMap<Stream, f64>,
+    failures: Option<f64>,
+}
+
+impl<'a> Streams<'a> {
+    pub(super) fn new(record: &'a RunRecord<'a>) -> Self {
+        Self {
+            record,
+            orders: BTreeMap::new(),
+            known: BTreeMap::new(),
+            failures: None,
+        }
+    }
+
+    /// The correlation of the events that an objective counts, `total` in number.
+    pub(super) fn of(&mut self, objective: &Objective, total: u64) -> Correlation {
+        let (metric, threshold) = match &objective.indicator {
+            Indicator::Ratio { part, .. } => (part, None),
+            Indicator::Threshold { metric, op, value } => (metric, Some((*op, *value))),
+        };
+        let Metric::Client(metric) = metric else {
+            return self.of_backend(objective.confidence, total);
+        };
+        let rows = self.by_due(metric.request.as_deref());
+        let events = |good: &dyn Fn(&Observation) -> bool| {
+            correlation::of_events(rows.iter().map(|row| good(row)))
+        };
+        let (own, time) = match &metric.figure {
+            // Whether an answer is right has to do with the document asked about, not with the queue.
+            ClientFigure::Accuracy => {
+                let right = rows.iter().filter_map(|row| row.correct);
+                (correlation::of_events(right), None)
+            }
+            ClientFigure::Quantile { time, .. } => {
+                let within = |row: &Observation| {
+                    threshold
+                        .is_some_and(|(op, limit)| op.holds(client::seconds_of(row, *time), limit))
+                };
+                (events(&within), Some(*time))
+            }
+            figure => {
+                let time = match figure {
+                    ClientFigure::Count { limit, .. } => limit.map(|limit| limit.time),
+                    _ => None,
+                };
+                let own = events(&|row| client::counts(row, figure));
+                (own, Some(time.unwrap_or(Time::Latency)))
+            }
+        };
+        let latency = time.map_or(1.0, |time| self.latency(metric.request.clone(), time));
+        Correlation::new(own.max(latency), total as f64, objective.confidence)
+    }
+
+    fn of_backend(&mut self, confidence: f64, total: u64) -> Correlation {
+        let rows = self.by_due(None);
+        let failures = *self.failures.get_or_insert_with(|| {
+            let figure = ClientFigure::Count {
+                outcome: Wanted::Failed,
+                limit: None,
+            };
+            correlation::of_events(rows.iter().map(|row| client::counts(row, &figure)))
+        });
+        let rows = rows.len() as f64;
+        let time = failures.max(self.latency(None, Time::Latency));
+        let requests = Correlation::new(time, rows, confidence);
+        let events = (total as f64 / rows.max(1.0)).max(1.0);
+        Correlation {
+            time: requests.time * events,
+            at_most: requests.at_most * events,
+            n: requests.n * events,
+        }
+    }
+
+    fn latency(&mut self, request: Option<String>, time: Time) -> f64 {
+        let rows = self.by_due(request.as_deref());
+        *self.known.entry((request, time)).or_insert_with(|| {
+            let times = rows.iter().map(|row| client::seconds_of(row, time));
+            correlation::of_latencies(&times.collect::<Vec<f64>>())
+        })
+    }
+
+    fn by_due(&mut self, request: Option<&str>) -> Rc<Vec<&'a Observation>> {
+        let record = self.record;
+        let order = self
+            .orders
+            .entry(request.map(str::to_owned))
+            .or_insert_with(|| {
+                let mut rows: Vec<&Observation> = client::rows(record, request).collect();
+                rows.sort_by_key(|row| (row.due, row.id));
+                Rc::new(rows)
+            });
+        Rc::clone(order)
+    }
+}
