@@ -40,8 +40,8 @@ spec:
 
 const STAGES: &str = "{phase: warmup, rate: 10/s, for: 1s}, {phase: measure, rate: 50/s, for: 8s}";
 
-/// One objective per source: about 400 requests decide 90 % at 95 % confidence (29 independent ones without
-/// a miss; on a busy machine five neighbours may be worth one).
+/// One objective per source, with wide targets: a single stall of a busy machine makes so short a run worth
+/// a handful of independent requests, and 5 without a miss decide one half at 95 % confidence.
 const SLO: &str = r#"
 apiVersion: openslo/v1
 kind: SLO
@@ -57,7 +57,7 @@ spec:
         total: {metricSource: {type: LoadClient, spec: {request: classify}}}
   timeWindow: [{duration: 28d, isRolling: true}]
   budgetingMethod: Occurrences
-  objectives: [{displayName: 90 % under 2 s, target: 0.9}]
+  objectives: [{displayName: half under 2 s, target: 0.5}]
 ---
 apiVersion: openslo/v1
 kind: SLO
@@ -73,7 +73,7 @@ spec:
         total: {metricSource: {type: Prometheus, spec: {query: 'sum(http_server_request_duration_seconds_count{http_route="/predict"})'}}}
   timeWindow: [{duration: 28d, isRolling: true}]
   budgetingMethod: Occurrences
-  objectives: [{displayName: 90 % served, target: 0.9}]
+  objectives: [{displayName: half served, target: 0.5}]
 ---
 apiVersion: openslo/v1
 kind: SLO
@@ -103,7 +103,7 @@ spec:
         total: {metricSource: {type: Tempo, spec: {query: '{resource.service.name="target-service" && name="queue"} | count_over_time()'}}}
   timeWindow: [{duration: 28d, isRolling: true}]
   budgetingMethod: Occurrences
-  objectives: [{displayName: 90 % queued under 2 s, target: 0.9}]
+  objectives: [{displayName: half queued under 2 s, target: 0.5}]
 "#;
 
 #[track_caller]
