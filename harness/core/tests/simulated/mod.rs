@@ -84,6 +84,7 @@ impl Share {
     }
 
     /// Standard error.
+    #[allow(dead_code, reason = "one of the two users prints it")]
     pub(crate) fn error(self) -> f64 {
         (self.value() * (1.0 - self.value()) / self.of as f64).sqrt()
     }
