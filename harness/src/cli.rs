@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use harness_core::judge::BaselineWanted;
 use harness_core::problem::Problems;
 use harness_core::record::baseline::Baselines;
@@ -15,9 +15,11 @@ use harness_core::scenario::Rate;
 use harness_core::schedule::Shard;
 use tracing_subscriber::EnvFilter;
 
+use crate::attack::{self, AttackArgs};
 use crate::baseline;
 use crate::compare;
 use crate::export;
+use crate::init::{self, InitArgs};
 use crate::inputs::{self, Overrides};
 use crate::output::{self, Format};
 use crate::rejudge;
@@ -54,6 +56,10 @@ enum Command {
     Run(RunArgs),
     /// Judge a finished run again, offline, from what it recorded.
     Judge(JudgeArgs),
+    /// Put load on one URL, without a scenario file.
+    Attack(Box<AttackArgs>),
+    /// Write a first scenario and its objectives for a URL.
+    Init(InitArgs),
     /// Show what a scenario will send, and when, without sending it.
     Schedule(ScheduleArgs),
     /// Set finished runs beside the first of them: deltas with intervals, and both distributions.
@@ -78,6 +84,11 @@ enum Command {
         /// What to write.
         #[command(subcommand)]
         what: Export,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
     },
     /// Print the JSON Schema of a file format.
     Schema {
@@ -298,6 +309,20 @@ fn execute(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Run(args) => in_runtime(run::run(args.into())),
         Command::Judge(args) => judge(&args),
+        Command::Attack(args) => in_runtime(attack::attack(&args)),
+        Command::Init(args) => {
+            let files = init::init(&args)?;
+            let [scenario, slo] = files.map(|file| file.display().to_string());
+            let text = format!(
+                "{scenario}\n{slo}\nnext: harness check {scenario}, then harness run {scenario}\n"
+            );
+            print_out(&text)
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "harness", &mut script);
+            print_out(&String::from_utf8_lossy(&script))
+        }
         Command::Schedule(args) => show::show(&args.into(), &mut std::io::stdout()).map(|()| 0),
         Command::Compare { runs, format } => compare::compare(&runs, format),
         Command::Check { files } => check(&files),
@@ -317,6 +342,13 @@ fn execute(command: Command) -> Result<u8, Failure> {
             Ok(0)
         }
     }
+}
+
+fn print_out(text: &str) -> Result<u8, Failure> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map(|()| 0)
+        .map_err(|error| Failure::Internal(format!("stdout: {error}")))
 }
 
 fn in_runtime<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

@@ -273,6 +273,34 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Inputs, Problems> {
     }
 }
 
+/// Inputs that no file of the user's holds: a scenario without datasets, and its objectives. `name` is
+/// what problems call the scenario.
+///
+/// # Errors
+/// Everything wrong that was found.
+pub fn of_texts(name: &str, text: String, slos: Vec<(String, String)>) -> Result<Inputs, Problems> {
+    let parsed = Scenario::parse(&text, name)?;
+    let (scenario, secrets) = parsed.resolve(name, &|variable| std::env::var(variable).ok())?;
+    let objectives = objective::parse(&slos)?;
+    let datasets = BTreeMap::new();
+    let mut problems: Vec<Problem> = objectives
+        .iter()
+        .flat_map(|objective| objective.check(&scenario))
+        .collect();
+    problems.extend(misfits(&scenario, &datasets));
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    Ok(Inputs {
+        text,
+        scenario,
+        secrets,
+        slos,
+        objectives,
+        datasets,
+    })
+}
+
 /// What is wrong with datasets and with instants to replay.
 fn misfits(scenario: &Scenario, datasets: &BTreeMap<String, String>) -> Vec<Problem> {
     // The planner checks every row against every template; its trace ids do not matter here.

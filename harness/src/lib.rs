@@ -6,6 +6,7 @@
 //! [`run_dir`] and has it judged from there ([`output`]): a live verdict and one made offline take
 //! the same road. `rejudge` puts new questions to the evidence of an old run.
 
+pub mod attack;
 pub mod backends;
 pub mod baseline;
 pub mod cli;
@@ -14,6 +15,7 @@ pub mod compare;
 pub mod drive;
 pub mod embedded;
 pub mod export;
+pub mod init;
 pub mod inputs;
 pub mod output;
 pub mod own;

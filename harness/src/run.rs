@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use harness_core::judge::BaselineWanted;
 use harness_core::measure::{AbortWatch, Measurements};
+use harness_core::observation::{Observation, Outcome};
 use harness_core::record::baseline::Baselines;
 use harness_core::record::context::{Context, EarlierAttempt, Production};
 use harness_core::record::{
@@ -150,7 +151,7 @@ fn summary(report: &Report) -> &'static str {
 }
 
 /// One attempt: its own directory, sealed, read back and judged, with its reports.
-async fn attempt(
+pub(crate) async fn attempt(
     options: &RunOptions,
     inputs: &Inputs,
     out: &Path,
@@ -243,7 +244,7 @@ fn keep(error: run_dir::RunDirError) -> Failure {
 }
 
 /// `NAME-YYYYMMDDTHHMMSSZ-RANDOM`.
-fn run_id(name: &str) -> String {
+pub(crate) fn run_id(name: &str) -> String {
     let time: String = wall_now()
         .rfc3339()
         .chars()
@@ -386,6 +387,7 @@ async fn load(
     let Recorded { rows, drained } = recorded?;
 
     facts.drained = drained;
+    end_with_iterations(facts, &scenario, &rows);
     facts.generator.wall_seconds = clock.now().as_secs_f64();
     facts.generator.cpu_seconds = own::cpu_seconds()
         .zip(cpu_before)
@@ -451,6 +453,25 @@ async fn load(
         facts.stop = Some(Stop::Interrupted(why.into()));
     }
     Ok(answers)
+}
+
+/// A load that ends with its iterations may end long before its stages do. Its stretches then end with
+/// its last request: rates would otherwise be counted over time in which nothing was to be sent.
+fn end_with_iterations(facts: &mut RunFacts, scenario: &Scenario, rows: &[Observation]) {
+    for (index, load) in (0_u16..).zip(&scenario.spec.loads) {
+        let mine = || rows.iter().filter(|row| row.load == index);
+        let left_over = |row: &Observation| row.outcome == Outcome::Dropped;
+        if !load.executor.has_iterations() || mine().any(left_over) {
+            continue;
+        }
+        let Some(last) = mine().map(|row| row.done).max() else {
+            continue;
+        };
+        let stretches = facts.stretches.iter_mut();
+        for stretch in stretches.filter(|stretch| stretch.load == index) {
+            stretch.end = stretch.end.min(last).max(stretch.start);
+        }
+    }
 }
 
 /// The runtime that requests run on. A runtime dropped as it is inside another one panics, and would

@@ -532,8 +532,8 @@ fn amount(key: &str, load: &Load, found: &mut Found) {
         }
         before = rate;
     }
-    // Rates and lengths are decimals: what is a whole request is one within rounding.
-    if measured.is_some_and(|measured| measured < 1.0 - 1e-9) {
+    // Lengths are whole nanoseconds: at the highest rate that is a thousandth of a request.
+    if measured.is_some_and(|measured| measured < 0.999) {
         found.add(
             key.clone(),
             "the measured phase would hold no request: rate times length is below 1",
