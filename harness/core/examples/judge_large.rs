@@ -4,7 +4,8 @@
 //! `cargo run --release -p harness-core --example judge_large [REQUESTS] [OBJECTIVES]`
 //!
 //! The backends' answers are made up as a healthy service's would be: judging sees answers, never the
-//! spans themselves, of which the traces that are looked up hold five each.
+//! spans themselves, of which the traces that are looked up hold five each. On two cores that others used
+//! at the same time it took 6 s and 194 MiB, 129 of them the rows.
 
 // An example is no part of the pure core: it looks at the clock.
 #![allow(clippy::disallowed_methods)]
@@ -103,7 +104,7 @@ fn scenario(length: u64) -> String {
     format!(
         "apiVersion: harness/v1\nkind: Scenario\nmetadata: {{name: large}}\nspec:\n  seed: 1\n  \
          target: {{url: \"http://127.0.0.1:1\", timeout: 2s}}\n  \
-         telemetry: {{embedded: {{scrape: [{{job: s, every: 1s, targets: [\"127.0.0.1:1\"]}}]}}, service: s}}\n  \
+         telemetry: {{embedded: {{scrape: [{{job: s, every: 1s, url: \"http://127.0.0.1:1/metrics\"}}]}}, service: s}}\n  \
          requests: [{{name: a, method: GET, path: /a}}, {{name: b, method: GET, path: /b}}]\n  \
          loads: [{{name: l, mix: {{a: 1, b: 1}}, executor: constant-arrival-rate, stages: [{{phase: measure, rate: {RATE}/s, for: {length}s}}]}}]\n"
     )
