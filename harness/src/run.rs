@@ -16,7 +16,7 @@ use harness_core::record::{
 };
 use harness_core::report::model::{Report, Verdict};
 use harness_core::request::Planner;
-use harness_core::scenario::Scenario;
+use harness_core::scenario::{Grafana, Scenario};
 use harness_core::schedule::{self, Shard, Tapes};
 use harness_core::units::{Nanos, Seed};
 use rand::RngExt as _;
@@ -243,6 +243,16 @@ fn keep(error: run_dir::RunDirError) -> Failure {
     Failure::Internal(format!("the run cannot be kept: {error}"))
 }
 
+/// The words of a stop.
+pub(crate) fn why(stop: &Stop) -> &str {
+    match stop {
+        Stop::Interrupted(why)
+        | Stop::AbortRule(why)
+        | Stop::TargetUnreachable(why)
+        | Stop::BackendUnreachable(why) => why,
+    }
+}
+
 /// `NAME-YYYYMMDDTHHMMSSZ-RANDOM`.
 pub(crate) fn run_id(name: &str) -> String {
     let time: String = wall_now()
@@ -253,7 +263,8 @@ pub(crate) fn run_id(name: &str) -> String {
     format!("{name}-{time}-{:04x}", rand::rng().random::<u16>())
 }
 
-fn first_facts(inputs: &Inputs, run_id: &str, stage: &Stage) -> RunFacts {
+/// The facts that are known before the load.
+pub(crate) fn first_facts(inputs: &Inputs, run_id: &str, stage: &Stage) -> RunFacts {
     RunFacts {
         schema: RUN_SCHEMA.into(),
         run_id: run_id.into(),
@@ -282,7 +293,16 @@ fn first_facts(inputs: &Inputs, run_id: &str, stage: &Stage) -> RunFacts {
         faults: Vec::new(),
         stop: None,
         context: Context::default(),
+        grafana: grafana(&inputs.scenario),
+        slo_files: run_dir::slo_files(&inputs.slos),
     }
+}
+
+/// The Grafana to link to, without a user and password in its address.
+fn grafana(scenario: &Scenario) -> Option<Grafana> {
+    let mut grafana = scenario.spec.telemetry.grafana.clone()?;
+    grafana.url = backends::without_credentials(&grafana.url);
+    Some(grafana)
 }
 
 /// The load itself, the wait for telemetry, and the questions.

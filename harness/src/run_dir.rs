@@ -20,7 +20,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use harness_core::observation::Observation;
 use harness_core::query::Answer;
@@ -219,10 +219,7 @@ impl RunDir {
         let mut inputs = vec!["scenario.yaml".to_owned()];
         write_whole(&dir.join("scenario.yaml"), scenario.as_bytes())?;
         for (number, (name, text)) in slos.iter().enumerate() {
-            let stem = Path::new(name)
-                .file_stem()
-                .map_or_else(|| "slo".into(), |stem| stem.to_string_lossy());
-            let file = format!("slo/{number:02}-{stem}.yaml");
+            let file = slo_file(number, name);
             write_whole(&dir.join(&file), text.as_bytes())?;
             inputs.push(file);
         }
@@ -323,6 +320,39 @@ fn judged(dir: &Path) -> PathBuf {
         .take_while(whole)
         .last()
         .unwrap_or_else(|| dir.to_owned())
+}
+
+/// Where the `number`-th SLO file is kept in a run directory.
+fn slo_file(number: usize, name: &str) -> String {
+    let stem = Path::new(name)
+        .file_stem()
+        .map_or_else(|| "slo".into(), |stem| stem.to_string_lossy());
+    format!("slo/{number:02}-{stem}.yaml")
+}
+
+/// SLO files as they are kept → as people know them: without `..`, and relative to the directory that
+/// the run is started in where they lie below it, since that is where annotations on a change look.
+#[must_use]
+pub fn slo_files(slos: &[(String, String)]) -> BTreeMap<String, String> {
+    let here = std::env::current_dir().unwrap_or_default();
+    let named = |name: &str| {
+        let mut whole = PathBuf::new();
+        for part in here.join(name).components() {
+            match part {
+                Component::ParentDir => drop(whole.pop()),
+                Component::CurDir => {}
+                other => whole.push(other),
+            }
+        }
+        whole.strip_prefix(&here).map_or_else(
+            |_| name.to_owned(),
+            |file| file.to_string_lossy().into_owned(),
+        )
+    };
+    slos.iter()
+        .enumerate()
+        .map(|(number, (name, _))| (slo_file(number, name), named(name)))
+        .collect()
 }
 
 fn pretty<T: Serialize>(value: &T, path: &Path) -> Result<String, RunDirError> {
@@ -491,7 +521,7 @@ fn read_baselines(path: &Path) -> Result<Baselines, RunDirError> {
 fn is_plain(file: &str) -> bool {
     Path::new(file)
         .components()
-        .all(|part| matches!(part, std::path::Component::Normal(_)))
+        .all(|part| matches!(part, Component::Normal(_)))
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RunDirError> {

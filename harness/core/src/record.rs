@@ -160,6 +160,13 @@ pub struct RunFacts {
     /// What it was told, or saw around it.
     #[serde(default)]
     pub context: context::Context,
+    /// The Grafana that reports link to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grafana: Option<crate::scenario::Grafana>,
+    /// SLO files in the run directory → as they were named when the run was made, relative to where
+    /// it was started where they lie below that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub slo_files: BTreeMap<String, String>,
 }
 
 impl RunFacts {

@@ -20,7 +20,8 @@ pub(super) fn rows<'a>(
     })
 }
 
-fn wants(wanted: Wanted, outcome: Outcome) -> bool {
+/// Whether an outcome is one of those wanted.
+pub(super) fn wants(wanted: Wanted, outcome: Outcome) -> bool {
     match wanted {
         Wanted::Expected => outcome == Outcome::Expected,
         Wanted::Failed => outcome != Outcome::Expected,

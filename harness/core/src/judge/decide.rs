@@ -8,6 +8,7 @@ use super::baseline;
 use super::client;
 use super::coverage::Survey;
 use super::evaluate::{self, Said};
+use super::links;
 use super::names::grouped;
 use super::reading::Reading;
 use super::stat::{self, Correlation};
@@ -16,7 +17,7 @@ use super::tiers;
 use crate::objective::{ClientFigure, Indicator, Metric, Objective, Time};
 use crate::query::Query;
 use crate::record::context::Counted;
-use crate::report::model::{Gate, ObjectiveResult, Threshold, Verdict};
+use crate::report::model::{Gate, ObjectiveResult, Place, Threshold, Verdict};
 
 /// A share to be tested against the least one.
 struct Test {
@@ -169,7 +170,7 @@ fn case<'a>(
     let queries = evaluate::queries(record, survey, objective);
     let mut case = Case {
         objective,
-        result: blank(objective, &queries),
+        result: blank(record, objective, &queries),
         test: None,
     };
     let said = evaluate::said(record, survey, objective);
@@ -179,7 +180,7 @@ fn case<'a>(
     case
 }
 
-fn blank(objective: &Objective, queries: &[Query]) -> ObjectiveResult {
+fn blank(record: &RunRecord, objective: &Objective, queries: &[Query]) -> ObjectiveResult {
     let (target, threshold) = match &objective.indicator {
         Indicator::Ratio { target, .. } => (Some(*target), None),
         Indicator::Threshold { op, value, .. } => (
@@ -222,10 +223,21 @@ fn blank(objective: &Objective, queries: &[Query]) -> ObjectiveResult {
         verdict: Verdict::Inconclusive,
         reason: String::new(),
         queries: texts,
+        place: Some(place(record, objective)),
+        links: links::of_queries(record, queries),
         evidence: Vec::new(),
         warn: None,
         baseline: None,
         budget: None,
+    }
+}
+
+/// Where the objective stands in the files that the run was made with.
+fn place(record: &RunRecord, objective: &Objective) -> Place {
+    let named = record.facts.slo_files.get(&objective.file);
+    Place {
+        file: named.unwrap_or(&objective.file).clone(),
+        line: objective.at.map(|(line, _)| line),
     }
 }
 

@@ -8,6 +8,8 @@ use super::coverage;
 use super::names::trace_log;
 use super::reading::{Missing, Reading, json};
 use super::spans::{Span, spans};
+use super::why::Missed;
+use super::{links, sides};
 use crate::objective::{Indicator, Metric, Objective, Part};
 use crate::observation::{Observation, Outcome};
 use crate::query::{Backend, Query};
@@ -31,24 +33,30 @@ const AROUND: u64 = 2_000_000_000;
 pub(super) fn chosen<'a>(
     record: &RunRecord<'a>,
     results: &mut [ObjectiveResult],
+    missed: &[Missed<'a>],
 ) -> Vec<(&'a Observation, &'static str)> {
     let mut chosen: Vec<(&Observation, &'static str)> = Vec::new();
-    let add = |row: &'a Observation, chosen: &mut Vec<(&'a Observation, &'static str)>| {
+    let mut add = |row: &'a Observation, why: &'static str| {
         if !chosen.iter().any(|(c, _)| c.id == row.id) {
-            let failed = row.outcome != Outcome::Expected;
-            chosen.push((row, if failed { "failed" } else { "slowest" }));
+            chosen.push((row, why));
         }
     };
-    for (objective, result) in record.objectives.iter().zip(results) {
-        if result.verdict == Verdict::Fail {
-            for row in behind(record, objective) {
-                result.evidence.push(row.id);
-                add(row, &mut chosen);
-            }
+    let why = |row: &Observation| match row.outcome {
+        Outcome::Expected => "slowest",
+        _ => "failed",
+    };
+    let failed = results.iter_mut().filter(|r| r.verdict == Verdict::Fail);
+    for (result, missed) in failed.zip(missed) {
+        for row in &missed.worst {
+            result.evidence.push(row.id);
+            add(row, why(row));
         }
     }
     for row in worst(client::rows(record, None).filter(|r| r.outcome.answered())) {
-        add(row, &mut chosen);
+        add(row, why(row));
+    }
+    for row in missed.iter().filter_map(|missed| missed.typical) {
+        add(row, "typical");
     }
     chosen
 }
@@ -64,7 +72,7 @@ fn worst<'a>(rows: impl Iterator<Item = &'a Observation>) -> Vec<&'a Observation
 
 /// The requests behind a missed objective: those it counts against itself where it is the client's,
 /// else the failed ones for errors and the slowest for the rest.
-fn behind<'a>(record: &RunRecord<'a>, objective: &Objective) -> Vec<&'a Observation> {
+pub(super) fn behind<'a>(record: &RunRecord<'a>, objective: &Objective) -> Vec<&'a Observation> {
     let metric = match &objective.indicator {
         Indicator::Ratio { part, .. } => part,
         Indicator::Threshold { metric, .. } => metric,
@@ -148,6 +156,8 @@ pub(super) fn detail(record: &RunRecord, row: &Observation, why: &str) -> Reques
         spans_missing,
         logs,
         logs_missing,
+        sides: sides::of(record, row),
+        links: links::of_request(record, row),
     }
 }
 

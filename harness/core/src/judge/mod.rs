@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use crate::measure;
 use crate::objective::Objective;
 use crate::observation::Observation;
-use crate::query::Query;
+use crate::query::{Backend, Query};
 use crate::record::baseline::Baselines;
 use crate::record::{AnswerBook, RunFacts};
 use crate::report::model::{Coverage, REPORT_SCHEMA, Report};
@@ -31,16 +31,21 @@ mod evaluate;
 mod exact;
 #[cfg(test)]
 mod lacking;
+mod links;
 mod names;
+mod onset;
 #[cfg(test)]
 mod outlived;
 mod range;
 mod reading;
 mod saturation;
+mod sides;
 mod spans;
+mod stages;
 pub mod stat;
 mod streams;
 mod summary;
+mod tail;
 #[cfg(test)]
 mod testing;
 mod tiers;
@@ -49,7 +54,10 @@ mod traps;
 mod validity;
 mod value;
 mod verdict;
+mod why;
 mod window;
+
+use tail::Groups;
 
 /// Everything that a verdict is made from.
 #[derive(Debug, Clone, Copy)]
@@ -103,10 +111,18 @@ pub fn objective_queries(record: &RunRecord) -> Vec<Query> {
     queries
 }
 
-/// Questions for the traces and log lines of the requests that a report shows.
+/// Questions for the traces and log lines of the requests that a report shows, and for the traces of a
+/// bounded number of slow and of typical ones, which tell where the time of the slow ones went.
 #[must_use]
 pub fn detail_queries(record: &RunRecord, report: &Report) -> Vec<Query> {
-    details::queries(record, &report.requests)
+    let mut queries = details::queries(record, &report.requests);
+    if coverage::backends(record).contains(&Backend::Tempo) {
+        let whole = Groups::of_run(record);
+        let missed = why::missed(record, &report.objectives, whole.as_ref());
+        queries.extend(whole.iter().flat_map(Groups::queries));
+        queries.extend(missed.iter().flat_map(why::Missed::queries));
+    }
+    queries
 }
 
 /// The whole report except `judged_at`, which is left empty. Spans and log lines of the requests it
@@ -132,11 +148,15 @@ fn judge_once(record: &RunRecord) -> Report {
         result.budget = budget::budget(record, objective, result, rate);
     }
     let answer = verdict::answer(record, &survey, &validity, &objectives);
-    let requests = details::chosen(record, &mut objectives)
+    let whole = Groups::of_run(record);
+    let missed = why::missed(record, &objectives, whole.as_ref());
+    let requests = details::chosen(record, &mut objectives, &missed)
         .into_iter()
         .map(|(row, why)| details::detail(record, row, why))
         .collect();
     let (saturation, uncharted) = saturation::charts(record, &survey);
+    let onset = onset::onset(record, &saturation);
+    let findings = sides::findings(record, &survey);
     let mut notes = summary::notes(record, &survey);
     notes.extend(uncharted);
     if let Err(why) = &production {
@@ -166,6 +186,10 @@ fn judge_once(record: &RunRecord) -> Report {
         distribution: measure::distribution(record.scenario, record.facts, record.rows),
         saturation,
         requests,
+        why: missed.iter().map(|m| m.explanation(record)).collect(),
+        tail: whole.as_ref().map(|groups| tail::attribute(record, groups)),
+        onset,
+        findings,
         notes,
     }
 }

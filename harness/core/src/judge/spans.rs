@@ -7,6 +7,9 @@ use crate::query::Query;
 use crate::record::AnswerBook;
 use crate::units::{SpanId, TraceId};
 
+/// Most bytes of a name or version that are kept.
+const MOST_TEXT: usize = 500;
+
 /// One span.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Span {
@@ -20,6 +23,8 @@ pub(super) struct Span {
     /// Likewise.
     pub(super) end: u64,
     pub(super) error: bool,
+    /// `http.response.status_code`.
+    pub(super) status: Option<u16>,
 }
 
 /// All spans of a trace, in the order of the answer. An unknown trace is [`Missing::Empty`].
@@ -58,15 +63,23 @@ fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
         .flatten()
 }
 
-fn attribute(holder: &Value, key: &str) -> Option<String> {
+fn value<'a>(holder: &'a Value, key: &str) -> Option<&'a Value> {
     list(holder, "attributes")
         .find(|a| a.get("key").and_then(Value::as_str) == Some(key))
-        .and_then(|a| {
-            a.get("value")?
-                .get("stringValue")?
-                .as_str()
-                .map(str::to_owned)
-        })
+        .and_then(|a| a.get("value"))
+}
+
+/// An attribute that is a text, at most [`MOST_TEXT`] bytes of it.
+fn attribute(holder: &Value, key: &str) -> Option<String> {
+    value(holder, key)?
+        .get("stringValue")?
+        .as_str()
+        .map(bounded)
+}
+
+/// Names come from the service and are kept for each span of each request that is shown.
+fn bounded(text: &str) -> String {
+    text[..text.floor_char_boundary(MOST_TEXT)].to_owned()
 }
 
 fn read(span: &Value, service: &str, version: Option<&str>) -> Option<Span> {
@@ -77,6 +90,10 @@ fn read(span: &Value, service: &str, version: Option<&str>) -> Option<Span> {
         value.as_u64().or_else(|| value.as_str()?.parse().ok())
     };
     let parent = text("parentSpanId").filter(|p| !p.is_empty());
+    let status = value(span, "http.response.status_code")
+        .and_then(|v| v.get("intValue"))
+        .and_then(|v| v.as_u64().or_else(|| v.as_str()?.parse().ok()))
+        .and_then(|code| u16::try_from(code).ok());
     Some(Span {
         id: SpanId(id(text("spanId")?)?),
         parent: match parent {
@@ -85,13 +102,14 @@ fn read(span: &Value, service: &str, version: Option<&str>) -> Option<Span> {
         },
         service: service.to_owned(),
         version: version.map(str::to_owned),
-        name: text("name").unwrap_or_default().to_owned(),
+        name: text("name").map(bounded).unwrap_or_default(),
         start: nanos("startTimeUnixNano")?,
         end: nanos("endTimeUnixNano")?,
         error: span
             .get("status")
             .and_then(|s| s.get("code"))
             .is_some_and(|c| c.as_str() == Some("STATUS_CODE_ERROR") || c.as_u64() == Some(2)),
+        status,
     })
 }
 

@@ -99,6 +99,8 @@ impl Run {
             faults: Vec::new(),
             stop: None,
             context: Default::default(),
+            grafana: None,
+            slo_files: std::collections::BTreeMap::new(),
         };
         Self {
             scenario,

@@ -53,6 +53,8 @@ fn facts() -> RunFacts {
         faults: Vec::new(),
         stop: None,
         context: crate::record::context::Context::default(),
+        grafana: None,
+        slo_files: std::collections::BTreeMap::new(),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::scenario::{Dur, Scenario};
 mod check;
 mod client;
 mod criteria;
+mod names;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -265,6 +266,12 @@ impl Objective {
             Indicator::Threshold { metric, .. } => (metric, None),
         };
         std::iter::once(first).chain(second)
+    }
+
+    /// Names of the Prometheus metrics that its queries select.
+    #[must_use]
+    pub fn metric_names(&self) -> std::collections::BTreeSet<String> {
+        names::of(self)
     }
 
     /// What cannot work with this scenario: an unknown request name, a source that is not read.

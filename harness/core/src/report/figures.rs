@@ -79,8 +79,22 @@ pub(super) fn percent(share: f64, beside: Option<f64>) -> String {
     format!("{} %", trimmed(value, decimals(value, &others, 2)))
 }
 
+/// A share of a difference, which may be negative or beyond one, in whole percent.
+pub(super) fn share(share: f64) -> String {
+    let percent = share * 100.0;
+    if !percent.is_finite() {
+        return NONE.to_owned();
+    }
+    let text = format!("{percent:.0} %");
+    if text == "-0 %" {
+        "0 %".to_owned()
+    } else {
+        text.replace('-', "−")
+    }
+}
+
 /// Seconds in the unit that suits them: µs, ms, s, min.
-pub(super) fn seconds(value: f64) -> String {
+pub(crate) fn seconds(value: f64) -> String {
     let (factor, unit) = time_scale(value);
     format!(
         "{} {unit}",
@@ -288,7 +302,7 @@ pub(super) fn backend(backend: Backend) -> (&'static str, &'static str) {
 }
 
 /// How a request ended, in words, with its status where that says more.
-pub(super) fn ending(outcome: Outcome, status: Option<u16>) -> String {
+pub(crate) fn ending(outcome: Outcome, status: Option<u16>) -> String {
     let name = outcome_name(outcome);
     match (outcome, status) {
         (Outcome::UnexpectedStatus, Some(status)) => format!("{name} {status}"),

@@ -1,7 +1,7 @@
 //! The report as GitHub workflow commands, which show up as annotations of a workflow run.
 
 use super::figures;
-use super::model::{Gate, ObjectiveResult, Report, Verdict};
+use super::model::{Gate, ObjectiveResult, Place, Report, Verdict};
 use super::summary;
 use super::text;
 
@@ -91,6 +91,15 @@ fn one(out: &mut String, report: &Report, objective: &ObjectiveResult) {
         figures::target(objective),
         text::line(&objective.reason),
     );
+    if let Some(explanation) = summary::explanation(report, objective) {
+        for miss in explanation.misses.iter().take(3) {
+            let (count, how) = (figures::count(miss.count), text::name(&miss.how));
+            what.push_str(&format!("\n{count} {how}"));
+        }
+        if let Some(most) = explanation.tail.as_ref().and_then(summary::most) {
+            what.push_str(&format!("\nslow by: {most}"));
+        }
+    }
     let behind = |id| report.requests.iter().find(|request| request.id == id);
     for request in objective.evidence.iter().filter_map(|id| behind(*id)) {
         what.push_str(&format!(
@@ -105,19 +114,35 @@ fn one(out: &mut String, report: &Report, objective: &ObjectiveResult) {
     } else {
         "undecided"
     };
-    command(
+    at(
         out,
         level,
+        objective.place.as_ref(),
         &format!("objective {state}: {}", summary::title(objective)),
         &what,
     );
 }
 
-/// `::level title=…::message`. Line breaks would end the command, `,` and `:` its title.
 fn command(out: &mut String, level: &str, title: &str, message: &str) {
-    let message = data(message);
-    let title = data(title).replace(':', "%3A").replace(',', "%2C");
-    out.push_str(&format!("::{level} title={title}::{message}\n"));
+    at(out, level, None, title, message);
+}
+
+/// `::level file=…,line=…,title=…::message`. With a file GitHub shows it on that line of the change.
+fn at(out: &mut String, level: &str, place: Option<&Place>, title: &str, message: &str) {
+    let mut properties = String::new();
+    if let Some(place) = place {
+        properties.push_str(&format!("file={},", property(&text::name(&place.file))));
+        if let Some(line) = place.line {
+            properties.push_str(&format!("line={line},"));
+        }
+    }
+    let (title, message) = (property(title), data(message));
+    out.push_str(&format!("::{level} {properties}title={title}::{message}\n"));
+}
+
+/// Line breaks would end a command, `,` and `:` a property of it.
+fn property(plain: &str) -> String {
+    data(plain).replace(':', "%3A").replace(',', "%2C")
 }
 
 fn data(plain: &str) -> String {
@@ -145,10 +170,19 @@ mod tests {
         for line in github(&samples::hostile()).lines() {
             let rest = line.strip_prefix("::").unwrap();
             let (head, message) = rest.split_once("::").unwrap();
-            let (level, title) = head.split_once(" title=").unwrap();
+            let (level, properties) = head.split_once(' ').unwrap();
             assert!(["error", "warning", "notice"].contains(&level), "{line}");
-            assert!(!title.contains([':', ',']), "{line}");
+            assert!(!properties.contains(':'), "{line}");
+            let keys: Vec<&str> = properties
+                .split(',')
+                .map(|property| property.split_once('=').unwrap().0)
+                .collect();
+            assert!(
+                keys == ["title"] || keys == ["file", "line", "title"],
+                "{line}"
+            );
             assert!(!message.is_empty() && !line.contains('\u{1b}'), "{line}");
+            assert!(line.len() < 50_000, "{}", line.len());
         }
     }
 

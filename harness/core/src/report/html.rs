@@ -11,11 +11,12 @@ mod facts;
 mod objectives;
 pub(super) mod plot;
 mod requests;
+mod why;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 
 use super::figures;
-use super::model::{Gate, ObjectiveResult, Report, Signal, Verdict};
+use super::model::{Gate, Link, ObjectiveResult, Report, Signal, Verdict};
 use super::summary;
 use super::text;
 
@@ -48,6 +49,7 @@ pub fn html(report: &Report) -> String {
                     (header(report))
                     (tiles(report))
                     (objectives::section(report))
+                    (why::section(report))
                     (beside::section(report))
                     (evidence::section(report))
                     (charts::section(report))
@@ -126,6 +128,7 @@ fn header(report: &Report) -> Markup {
             }
             nav aria-label="Sections" {
                 a href="#objectives" { "Objectives" }
+                @if has_why(report) { a href="#why" { "Why" } }
                 a href="#evidence" { "Evidence" }
                 a href="#charts" { "Charts" }
                 a href="#requests" { "Requests" }
@@ -181,10 +184,16 @@ fn where_to_look(report: &Report) -> Markup {
                         ": "
                         @if objective.value.is_some() { (figures::value(objective)) } @else { "no value" }
                         ", target " (figures::target(objective))
+                        @if let Some((place, most)) = most_excess(report, objective) {
+                            "; " a href={ "#why-" (place) } { "slow by " (most) }
+                        }
                         @for id in objective.evidence.iter().take(1) {
-                            ", " a href={ "#request-" (id.0) } { "see a request" }
+                            "; " a href={ "#request-" (id.0) } { "see a request" }
                         }
                     }
+                }
+                @if let Some(finding) = report.findings.first() {
+                    li { a href="#findings" { "Disagreement" } ": " (text::line(&finding.said)) }
                 }
                 @if calm {
                     li { "Nothing stands out: the evidence is complete and every check held." }
@@ -195,6 +204,35 @@ fn where_to_look(report: &Report) -> Markup {
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+fn has_why(report: &Report) -> bool {
+    !report.why.is_empty()
+        || report.tail.is_some()
+        || report.onset.is_some()
+        || !report.findings.is_empty()
+}
+
+/// Where the explanation of an objective stands, and the stage that most of the excess is in.
+fn most_excess(report: &Report, objective: &ObjectiveResult) -> Option<(usize, String)> {
+    let place = report
+        .why
+        .iter()
+        .position(|e| e.objective == objective.name)?;
+    let tail = report.why[place].tail.as_ref()?;
+    Some((place, summary::most(tail)?))
+}
+
+/// Links to other pages, of which only http and https ones are made.
+fn links(links: &[Link]) -> Markup {
+    markup! {
+        @for link in links.iter().take(10) {
+            @if let Some(url) = summary::safe_url(&link.url) {
+                a href=(url) rel="noreferrer noopener" target="_blank" { (text::name(&link.label)) }
+                " "
             }
         }
     }

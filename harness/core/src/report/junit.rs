@@ -172,6 +172,15 @@ fn objective_status(report: &Report, objective: &ObjectiveResult) -> TestCaseSta
             .iter()
             .map(|query| format!("query: {}", text::line(query))),
     );
+    if let Some(explanation) = summary::explanation(report, objective) {
+        for miss in &explanation.misses {
+            let (count, how) = (figures::count(miss.count), text::name(&miss.how));
+            lines.push(format!("counted against it: {count} {how}"));
+        }
+        if let Some(most) = explanation.tail.as_ref().and_then(summary::most) {
+            lines.push(format!("slow by: {most}"));
+        }
+    }
     let behind = |id| report.requests.iter().find(|request| request.id == id);
     for request in objective.evidence.iter().filter_map(|id| behind(*id)) {
         lines.push(format!(

@@ -5,12 +5,15 @@ mod beside;
 use std::fmt::Write as _;
 
 use super::figures;
-use super::model::{Gate, ObjectiveResult, Report, RequestDetail, Verdict};
+use super::model::{Gate, Link, ObjectiveResult, Report, RequestDetail, Tail, Verdict};
 use super::summary;
 use super::text;
 
 /// Requests shown in full.
 const MOST_REQUESTS: usize = 5;
+
+/// Stages shown for one missed objective.
+const MOST_STAGES: usize = 8;
 
 /// Spans and log lines shown for one request.
 const MOST_LINES: usize = 20;
@@ -42,6 +45,7 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
     objectives(out, report)?;
     coverage(out, report)?;
     validity(out, report)?;
+    why(out, report)?;
     beside::write(out, report);
     requests(out, report)?;
     footer(out, report)
@@ -165,6 +169,100 @@ fn validity(out: &mut String, report: &Report) -> std::fmt::Result {
     Ok(())
 }
 
+/// How objectives were missed and where the time went, what moved first, what disagrees.
+fn why(out: &mut String, report: &Report) -> std::fmt::Result {
+    for explanation in &report.why {
+        let known = report
+            .objectives
+            .iter()
+            .find(|o| o.name == explanation.objective);
+        let title = known.map_or_else(|| text::name(&explanation.objective), summary::title);
+        let mut told = format!("**Behind {}**", escape(&title));
+        if !explanation.misses.is_empty() {
+            let ways: Vec<String> = explanation
+                .misses
+                .iter()
+                .map(|m| {
+                    format!(
+                        "{} {}",
+                        figures::count(m.count),
+                        escape(&text::name(&m.how))
+                    )
+                })
+                .collect();
+            told.push_str(&format!(": {}", ways.join("; ")));
+        }
+        writeln!(out, "{told}\n")?;
+        if let Some(tail) = &explanation.tail {
+            attribution(out, tail)?;
+        }
+        if let Some(known) = known
+            && !known.links.is_empty()
+        {
+            writeln!(out, "{}\n", links(&known.links))?;
+        }
+    }
+    if report.verdict != Verdict::Pass
+        && let Some(onset) = &report.onset
+    {
+        writeln!(
+            out,
+            "**What moved first**: {}\n",
+            escape(&text::line(&onset.said))
+        )?;
+    }
+    for finding in &report.findings {
+        writeln!(out, "- **Finding**: {}", escape(&text::line(&finding.said)))?;
+    }
+    if !report.findings.is_empty() {
+        out.push('\n');
+    }
+    Ok(())
+}
+
+fn attribution(out: &mut String, tail: &Tail) -> std::fmt::Result {
+    writeln!(out, "- slow: {}", escape(&summary::group(&tail.slow)))?;
+    writeln!(
+        out,
+        "- typical: {}\n",
+        escape(&summary::group(&tail.typical))
+    )?;
+    if let Some(missing) = &tail.missing {
+        let missing = escape(&text::line(missing));
+        return writeln!(out, "Where their time went cannot be told: {missing}\n");
+    }
+    writeln!(out, "| Stage | Slow | Typical | Excess | Share of it |")?;
+    writeln!(out, "|---|---:|---:|---:|---:|")?;
+    for stage in tail.stages.iter().take(MOST_STAGES) {
+        let share = stage
+            .share
+            .map_or_else(|| figures::NONE.to_owned(), figures::share);
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {share} |",
+            escape(&text::name(&stage.name)),
+            figures::seconds(stage.slow),
+            figures::seconds(stage.typical),
+            figures::seconds(stage.excess),
+        )?;
+    }
+    out.push('\n');
+    Ok(())
+}
+
+/// Links to http and https pages; in what they may hold there is nothing that ends them.
+fn links(links: &[Link]) -> String {
+    let made: Vec<String> = links
+        .iter()
+        .take(10)
+        .filter_map(|link| {
+            let url = summary::safe_url(&link.url)?;
+            Some(format!("[{}]({url})", escape(&text::name(&link.label))))
+        })
+        .collect();
+    made.join(" · ")
+}
+
 /// Requests behind missed objectives, folded away.
 fn requests(out: &mut String, report: &Report) -> std::fmt::Result {
     let missed = || {
@@ -217,6 +315,9 @@ fn requests(out: &mut String, report: &Report) -> std::fmt::Result {
         ];
         for why in missing.into_iter().flatten() {
             writeln!(out, "{}\n", escape(&text::line(why)))?;
+        }
+        if !request.links.is_empty() {
+            writeln!(out, "{}\n", links(&request.links))?;
         }
         writeln!(out, "</details>\n")?;
     }
@@ -324,7 +425,9 @@ mod tests {
                     .fold(line.to_owned(), |rest, tag| rest.replace(tag, ""));
                 assert!(!rest.contains('<') && !rest.contains("@everyone"), "{line}");
                 if line.starts_with("| ") {
-                    assert_eq!(rest.replace("\\|", "").matches('|').count(), 9, "{line}");
+                    // Objectives have eight columns, stages five.
+                    let bars = rest.replace("\\|", "").matches('|').count();
+                    assert!(bars == 9 || bars == 6, "{line}");
                 }
             }
         }

@@ -4,6 +4,7 @@
 //! service under test, its logs or a backend, so every form neutralises it in its own way; no form
 //! shows a missing value as a number.
 
+pub mod checkup;
 mod beside;
 mod comparison;
 mod figures;
@@ -22,9 +23,10 @@ mod text;
 pub use comparison::{
     comparison_html, comparison_json, comparison_markdown, comparison_schema, comparison_terminal,
 };
+pub(crate) use figures::{ending, seconds};
 pub use github::github;
 pub use html::html;
-pub use json::{json, schema};
+pub use json::{inert, json, schema};
 pub use junit::{JunitError, junit};
 pub use markdown::markdown;
-pub use terminal::terminal;
+pub use terminal::{explain, terminal};

@@ -17,6 +17,12 @@ pub use beside::{
 
 pub use comparison::{COMPARISON_SCHEMA, Change, ComparedRun, Comparison, Delta, DeltaOf, Pair};
 
+mod why;
+
+pub use why::{
+    Explanation, Finding, Group, Link, Miss, Moved, Onset, Sides, Stage, StageKind, Tail,
+};
+
 /// Version of `report.json`.
 pub const REPORT_SCHEMA: &str = "harness.report/v1";
 
@@ -111,6 +117,18 @@ pub struct Report {
     pub saturation: Vec<TimeSeries>,
     /// Requests behind missed objectives, and the slowest of the measured phase.
     pub requests: Vec<RequestDetail>,
+    /// Why objectives were missed, one entry for each missed objective.
+    #[serde(default)]
+    pub why: Vec<Explanation>,
+    /// Where the time of the slowest requests of the measured phase went.
+    #[serde(default)]
+    pub tail: Option<Tail>,
+    /// When latency departed, and what moved before it.
+    #[serde(default)]
+    pub onset: Option<Onset>,
+    /// Disagreements between client, service and traces.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
     /// Other things worth knowing, one sentence each.
     pub notes: Vec<String>,
     /// Objectives that do not fail and are shown to miss their warn criterion, one sentence each.
@@ -204,6 +222,12 @@ pub struct ObjectiveResult {
     pub reason: String,
     /// Queries asked for it, as sent.
     pub queries: Vec<String>,
+    /// SLO file and line that it was read from, as named when the run was made.
+    #[serde(default)]
+    pub place: Option<Place>,
+    /// Where its queries can be looked at.
+    #[serde(default)]
+    pub links: Vec<Link>,
     /// Ids of requests in [`Report::requests`] behind a miss.
     pub evidence: Vec<RequestId>,
     /// The warn criterion, where there is one.
@@ -215,6 +239,15 @@ pub struct ObjectiveResult {
     /// The error budget of the SLO's period, for ratio objectives with a `timeWindow`.
     #[serde(default)]
     pub budget: Option<BudgetResult>,
+}
+
+/// A place in a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Place {
+    /// The file, relative to where the run was started where it lies below that.
+    pub file: String,
+    /// Line, from 1.
+    pub line: Option<usize>,
 }
 
 /// The limit of a threshold objective.
@@ -367,7 +400,7 @@ pub struct RequestDetail {
     pub id: RequestId,
     /// Request name.
     pub request: String,
-    /// Why it is shown: `slowest`, `failed`.
+    /// Why it is shown: `slowest`, `failed`, `typical`.
     pub why: String,
     /// Trace id.
     pub trace: TraceId,
@@ -391,6 +424,12 @@ pub struct RequestDetail {
     pub logs: Vec<LogDetail>,
     /// Why there are no log lines.
     pub logs_missing: Option<String>,
+    /// What client, service and traces say of its length; `None` without a trace.
+    #[serde(default)]
+    pub sides: Option<Sides>,
+    /// Where its trace and log lines can be looked at.
+    #[serde(default)]
+    pub links: Vec<Link>,
 }
 
 /// A span of a waterfall.

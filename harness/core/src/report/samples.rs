@@ -264,6 +264,11 @@ fn ratio(
         verdict: Verdict::Pass,
         reason: format!("{} of {} were good", counts.0, counts.1),
         queries: Vec::new(),
+        place: Some(Place {
+            file: "slo/quickstart.yaml".to_owned(),
+            line: Some(10),
+        }),
+        links: Vec::new(),
         evidence: Vec::new(),
         warn: None,
         baseline: None,
@@ -480,6 +485,80 @@ fn detail(id: u64, outcome: Outcome, due: f64, latency: f64) -> RequestDetail {
             ),
         ],
         logs_missing: None,
+        sides: Some(Sides {
+            row: Some(latency - 0.000_12),
+            client_span: Some(latency - 0.000_12),
+            server_span: Some(served),
+            outside: Some(0.000_28),
+        }),
+        links: vec![link("trace in Grafana"), link("log lines in Grafana")],
+    }
+}
+
+fn link(label: &str) -> Link {
+    Link {
+        label: label.to_owned(),
+        url: "https://grafana.example/explore?schemaVersion=1&panes=%7B%22a%22%3A%7B%7D%7D"
+            .to_owned(),
+    }
+}
+
+/// An attribution over these stages: kind, name, slow and typical seconds.
+fn tail(slow: &str, requests: u64, stages: &[(StageKind, &str, f64, f64)]) -> Tail {
+    let sum = |of: fn(&(StageKind, &str, f64, f64)) -> f64| stages.iter().map(of).sum::<f64>();
+    let (slowly, typically) = (sum(|s| s.2), sum(|s| s.3));
+    let group = |what: &str, requests: u64, latency: f64| Group {
+        what: what.to_owned(),
+        requests,
+        latency: Some(latency),
+        looked_up: requests.min(50),
+        traced: requests.min(50) - 1,
+        traced_latency: Some(latency),
+    };
+    Tail {
+        slow: group(slow, requests, slowly),
+        typical: group("the middle fifth", 240, typically),
+        excess: Some(slowly - typically),
+        stages: stages
+            .iter()
+            .map(|(kind, name, slow, typical)| Stage {
+                name: (*name).to_owned(),
+                kind: *kind,
+                slow: *slow,
+                typical: *typical,
+                excess: slow - typical,
+                share: Some((slow - typical) / (slowly - typically)),
+            })
+            .collect(),
+        missing: None,
+    }
+}
+
+fn onset(at: f64) -> Onset {
+    let moved = |name: &str, at: f64, during: f64| Moved {
+        name: name.to_owned(),
+        unit: "1".to_owned(),
+        at,
+        resolution: 1.0,
+        until: None,
+        before: 0.4,
+        during,
+    };
+    Onset {
+        latency: Some(Moved {
+            unit: "s".to_owned(),
+            before: 0.012,
+            during: 0.51,
+            ..moved("latency from due", at, 0.0)
+        }),
+        signals: vec![
+            moved("requests due a second", at, 399.0),
+            moved("inference_queue_depth", at + 1.0, 63.0),
+        ],
+        still: vec!["lateness of the generator".to_owned()],
+        said: format!(
+            "latency departed at {at} s, as the measured phase began; within what the distance of points can tell, requests due a second and inference_queue_depth moved with it"
+        ),
     }
 }
 
@@ -530,6 +609,25 @@ pub(crate) fn pass() -> Report {
             detail(612, Outcome::Expected, 20.31, 0.151),
             detail(1_033, Outcome::Expected, 30.87, 0.117),
         ],
+        why: Vec::new(),
+        tail: Some(tail(
+            "the slowest 20",
+            20,
+            &[
+                (StageKind::Span, "inference", 0.061, 0.007),
+                (StageKind::Queue, "queue", 0.019, 0.000_3),
+                (StageKind::Span, "preprocess", 0.001_1, 0.000_9),
+                (StageKind::Network, "outside the service's span", 0.000_4, 0.000_4),
+                (StageKind::Generator, "generator, before sending", 0.000_1, 0.000_12),
+            ],
+        )),
+        onset: Some(Onset {
+            latency: None,
+            signals: Vec::new(),
+            still: vec!["inference_queue_depth".to_owned()],
+            said: "no stretch of the run stands out by its latency: it was much alike from beginning to end".to_owned(),
+        }),
+        findings: Vec::new(),
         notes: vec![
             "counters were read over 29.4 s of the 30 s measured: from the first scrape inside the phase to the first after the drain".to_owned(),
         ],
@@ -632,8 +730,82 @@ pub(crate) fn fail() -> Report {
     dropped.logs_missing = Some("the request was never sent".to_owned());
     dropped.lateness = None;
     dropped.status = None;
-    report.requests = vec![detail(2_412, Outcome::Expected, 10.9, 0.612), lost, dropped];
+    dropped.sides = None;
+    dropped.links.clear();
+    let mut typical = detail(2_001, Outcome::Expected, 6.2, 0.121);
+    typical.why = "typical".to_owned();
+    report.requests = vec![
+        detail(2_412, Outcome::Expected, 10.9, 0.612),
+        lost,
+        dropped,
+        typical,
+    ];
+    explain_failure(&mut report);
     report
+}
+
+fn explain_failure(report: &mut Report) {
+    let miss = |how: &str, count| Miss {
+        how: how.to_owned(),
+        count,
+    };
+    let refused = miss("unexpected status 503", 3_301);
+    let lost = miss("timed out", 75);
+    let slow = tail(
+        "those over 250 ms",
+        1_434,
+        &[
+            (StageKind::Queue, "queue", 0.447, 0.081),
+            (StageKind::Span, "inference", 0.061, 0.031),
+            (
+                StageKind::Network,
+                "outside the service's span",
+                0.002_4,
+                0.001_1,
+            ),
+            (StageKind::Span, "POST /predict (itself)", 0.000_2, 0.000_1),
+            (
+                StageKind::Generator,
+                "generator, before sending",
+                0.000_3,
+                0.000_4,
+            ),
+        ],
+    );
+    report.why = vec![
+        Explanation {
+            objective: "answers-in-time".to_owned(),
+            misses: vec![
+                refused.clone(),
+                miss("answered, but not within 250 ms", 1_434),
+                lost.clone(),
+            ],
+            worst: vec![RequestId(2_412), RequestId(3_107)],
+            typical: vec![RequestId(2_001)],
+            tail: Some(slow.clone()),
+        },
+        Explanation {
+            objective: "right-answers".to_owned(),
+            misses: vec![refused, lost],
+            worst: vec![RequestId(3_107)],
+            typical: Vec::new(),
+            tail: None,
+        },
+    ];
+    report.tail = Some(Tail {
+        slow: Group {
+            what: "the slowest 48".to_owned(),
+            ..slow.slow.clone()
+        },
+        ..slow
+    });
+    report.onset = Some(onset(5.0));
+    report.objectives[3].links = vec![link("metrics query 1 in Grafana")];
+    report.findings = vec![Finding {
+        code: "much_outside_the_service".to_owned(),
+        said: "12 of 98 requests spent half of their time or more, and up to 81 ms, outside the service's span: in connecting, the network, a proxy, or before the service began its span".to_owned(),
+        requests: vec![RequestId(2_412)],
+    }];
 }
 
 /// Telemetry cut off half-way.
@@ -725,7 +897,12 @@ pub(crate) fn hostile() -> Report {
     report.reason_code = Some(evil.to_owned());
     report.reasons = vec![evil.to_owned(), "x".repeat(5_000)];
     report.notes = vec![evil.to_owned()];
+    spoil_why(&mut report, evil);
     for objective in &mut report.objectives {
+        objective.place = Some(Place {
+            file: evil.to_owned(),
+            line: Some(10),
+        });
         objective.name = evil.to_owned();
         objective.display_name = evil.to_owned();
         objective.reason = evil.to_owned();
@@ -762,9 +939,18 @@ pub(crate) fn hostile() -> Report {
             span.name = evil.to_owned();
             span.service = evil.to_owned();
         }
-        for log in &mut request.logs {
-            log.line = format!("{evil}{}", "y".repeat(9_000));
+        for (place, log) in request.logs.iter_mut().enumerate() {
+            let long = if request.id.0 == 2_412 && place == 0 {
+                1 << 20
+            } else {
+                9_000
+            };
+            log.line = format!("{evil}{}", "y".repeat(long));
             log.severity = Some(evil.to_owned());
+        }
+        for link in &mut request.links {
+            link.label = evil.to_owned();
+            link.url = format!("javascript:{evil}");
         }
     }
     report
@@ -890,4 +1076,41 @@ pub(crate) fn beside_hostile() -> Report {
         attempts.earlier[0].dir.clone_from(&evil);
     }
     report
+}
+
+fn spoil_why(report: &mut Report, evil: &str) {
+    let spoil_tail = |tail: &mut Tail| {
+        tail.slow.what = evil.to_owned();
+        tail.typical.what = evil.to_owned();
+        for stage in &mut tail.stages {
+            stage.name = evil.to_owned();
+        }
+        tail.stages[0].name.push_str(&"z".repeat(1 << 20));
+    };
+    report.tail.iter_mut().for_each(spoil_tail);
+    for explanation in &mut report.why {
+        explanation.objective = evil.to_owned();
+        explanation.tail.iter_mut().for_each(spoil_tail);
+        for miss in &mut explanation.misses {
+            miss.how = evil.to_owned();
+        }
+    }
+    if let Some(onset) = &mut report.onset {
+        onset.said = evil.to_owned();
+        onset.still = vec![evil.to_owned()];
+        for moved in onset.signals.iter_mut().chain(&mut onset.latency) {
+            moved.name = evil.to_owned();
+            moved.unit = evil.to_owned();
+        }
+    }
+    for finding in &mut report.findings {
+        finding.code = evil.to_owned();
+        finding.said = evil.to_owned();
+    }
+    for objective in &mut report.objectives {
+        for link in &mut objective.links {
+            link.label = evil.to_owned();
+            link.url = format!("https://g/\"><script>{evil}");
+        }
+    }
 }

@@ -1,7 +1,9 @@
 //! What every form says in the same words: the headline, what was missed, where to look.
 
 use super::figures;
-use super::model::{Gate, ObjectiveResult, Report, Signal, SourceCoverage, Verdict};
+use super::model::{
+    Explanation, Gate, Group, ObjectiveResult, Report, Signal, SourceCoverage, Tail, Verdict,
+};
 use super::text;
 
 /// The verdict as the first and last line say it: `overload: 2 of 6 objectives missed`.
@@ -116,4 +118,46 @@ pub(super) fn doubts(report: &Report) -> impl Iterator<Item = &super::model::Val
         .validity
         .iter()
         .filter(|check| check.ok != Some(true))
+}
+
+/// Which requests, how many, how long, and how many of them have whole traces.
+pub(super) fn group(group: &Group) -> String {
+    let mean = group.latency.map_or_else(String::new, |latency| {
+        format!(", {} on average", figures::seconds(latency))
+    });
+    format!(
+        "{}: {}{mean}; {} of {} traces whole",
+        text::name(&group.what),
+        text::plural_count(group.requests, "request", "requests"),
+        group.traced,
+        group.looked_up,
+    )
+}
+
+/// What is known of why an objective was missed.
+pub(super) fn explanation<'a>(
+    report: &'a Report,
+    objective: &ObjectiveResult,
+) -> Option<&'a Explanation> {
+    let mut all = report.why.iter();
+    all.find(|explanation| explanation.objective == objective.name)
+}
+
+/// The stage that accounts for most of the slow requests' excess: `queue, 92 % of the excess`.
+pub(super) fn most(tail: &Tail) -> Option<String> {
+    let stage = tail.stages.first()?;
+    let share = stage.share.filter(|share| *share > 0.0)?;
+    let (name, share) = (text::name(&stage.name), figures::share(share));
+    Some(format!(
+        "{name}, {share} of the excess over typical requests"
+    ))
+}
+
+/// The links of a list that a page may show: to http and https alone.
+pub(super) fn safe_url(url: &str) -> Option<&str> {
+    let web = url.starts_with("http://") || url.starts_with("https://");
+    let plain = url
+        .bytes()
+        .all(|b| b.is_ascii_graphic() && !b"\"'<>\\^`{|}()[]*".contains(&b));
+    (web && plain).then_some(url)
 }

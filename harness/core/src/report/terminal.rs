@@ -4,19 +4,24 @@ mod beside;
 pub(super) mod canvas;
 mod table;
 mod waterfall;
+mod why;
 
 use canvas::{Canvas, Tone, tone};
 
 use super::figures;
-use super::model::{Gate, Report, RequestDetail, Verdict};
+use super::model::{Gate, Link, ObjectiveResult, Report, RequestDetail, Verdict};
 use super::summary;
 use super::text;
+use crate::units::RequestId;
 
 /// Narrowest page drawn; a terminal that says it is narrower gets lines of this many columns.
 const NARROWEST: usize = 60;
 
-/// Requests shown for one missed objective.
-const MOST_REQUESTS: usize = 3;
+/// Requests shown for one missed objective; `harness explain` shows all.
+const MOST_REQUESTS: usize = 2;
+
+/// Stages shown for one missed objective.
+const MOST_STAGES: usize = 6;
 
 /// Log lines shown for one request.
 const MOST_LOGS: usize = 8;
@@ -33,9 +38,16 @@ pub fn terminal(report: &Report, width: usize, color: bool) -> String {
     table::objectives(&mut canvas, report);
     coverage(&mut canvas, report);
     validity(&mut canvas, report);
-    why(&mut canvas, report);
+    reasons(&mut canvas, report);
     beside::draw(&mut canvas, report);
-    requests(&mut canvas, report);
+    behind(&mut canvas, report);
+    if report.verdict != Verdict::Pass
+        && let Some(onset) = &report.onset
+    {
+        why::onset(&mut canvas, onset, false);
+        canvas.blank();
+    }
+    why::findings(&mut canvas, report);
     notes(&mut canvas, report);
     verdict(&mut canvas, report);
     canvas.finish()
@@ -143,7 +155,7 @@ fn validity(canvas: &mut Canvas, report: &Report) {
     canvas.blank();
 }
 
-fn why(canvas: &mut Canvas, report: &Report) {
+fn reasons(canvas: &mut Canvas, report: &Report) {
     if report.verdict == Verdict::Pass || report.reasons.is_empty() {
         return;
     }
@@ -154,45 +166,151 @@ fn why(canvas: &mut Canvas, report: &Report) {
     canvas.blank();
 }
 
-/// The requests behind each missed objective, each request once.
-fn requests(canvas: &mut Canvas, report: &Report) {
+/// How each objective was missed, where its time went, and the worst requests, each request once.
+fn behind(canvas: &mut Canvas, report: &Report) {
     let missed = report
         .objectives
         .iter()
         .filter(|o| o.verdict == Verdict::Fail);
     let mut shown = Vec::new();
     for objective in missed {
-        let behind: Vec<&RequestDetail> = objective
-            .evidence
-            .iter()
-            .filter_map(|id| report.requests.iter().find(|r| r.id == *id))
-            .take(MOST_REQUESTS)
-            .collect();
-        if behind.is_empty() {
+        let explanation = summary::explanation(report, objective);
+        let told = explanation.is_some_and(|e| !e.misses.is_empty() || e.tail.is_some());
+        if !told && objective.evidence.is_empty() {
             continue;
         }
-        canvas.heading("Requests behind", &summary::title(objective));
-        for request in behind {
-            if shown.contains(&request.id) {
-                canvas.text(
-                    2,
-                    Tone::Dim,
-                    &format!("trace {}: shown above", request.trace),
-                );
-            } else {
-                shown.push(request.id);
-                one_request(canvas, request);
-            }
+        canvas.heading("Behind", &summary::title(objective));
+        if let Some(explanation) = explanation {
+            why::explanation(canvas, explanation, MOST_STAGES);
         }
+        requests(
+            canvas,
+            report,
+            &objective.evidence,
+            MOST_REQUESTS,
+            &mut shown,
+        );
         canvas.blank();
     }
 }
 
+/// Requests of these ids, those shown before by name only.
+fn requests(
+    canvas: &mut Canvas,
+    report: &Report,
+    ids: &[RequestId],
+    most: usize,
+    shown: &mut Vec<RequestId>,
+) {
+    let behind = ids
+        .iter()
+        .filter_map(|id| report.requests.iter().find(|r| r.id == *id));
+    for request in behind.take(most) {
+        if shown.contains(&request.id) {
+            let again = format!("trace {}: shown above", request.trace);
+            canvas.text(2, Tone::Dim, &again);
+        } else {
+            shown.push(request.id);
+            one_request(canvas, request);
+        }
+    }
+}
+
+/// Everything that is known of why one objective is as it is; `None` when the report has no objective
+/// of this name. In lines of at most `width` columns, as [`terminal`].
+#[must_use]
+pub fn explain(report: &Report, objective: &str, width: usize, color: bool) -> Option<String> {
+    let objective = report.objectives.iter().find(|o| o.name == objective)?;
+    let mut canvas = Canvas::new(width.max(NARROWEST), color);
+    let word = format!(" {} ", objective.verdict.word().to_uppercase());
+    canvas.line(&[
+        (Tone::Banner(objective.verdict), &word),
+        (Tone::Bold, &format!(" {}", summary::title(objective))),
+    ]);
+    if report.verdict == Verdict::Invalid {
+        canvas.text(0, tone(Verdict::Invalid), summary::DISTRUST);
+    }
+    canvas.blank();
+    facts(&mut canvas, objective);
+    let explanation = summary::explanation(report, objective);
+    if let Some(explanation) = explanation {
+        canvas.heading("Why it was missed", "");
+        why::explanation(&mut canvas, explanation, usize::MAX);
+        canvas.blank();
+    }
+    if explanation.is_none_or(|e| e.tail.is_none())
+        && let Some(tail) = &report.tail
+    {
+        canvas.heading("The tail of all measured requests", "");
+        why::attribution(&mut canvas, tail, usize::MAX);
+        canvas.blank();
+    }
+    if let Some(onset) = &report.onset {
+        why::onset(&mut canvas, onset, true);
+        canvas.blank();
+    }
+    let mut shown = Vec::new();
+    let slowest: Vec<RequestId> = report.requests.iter().map(|r| r.id).take(3).collect();
+    let (title, worst, typical) = match explanation {
+        Some(e) => ("Worst requests", &e.worst, e.typical.as_slice()),
+        None => ("Slowest requests of the run", &slowest, &[][..]),
+    };
+    for (title, ids) in [(title, worst.as_slice()), ("A typical request", typical)] {
+        if !ids.is_empty() {
+            canvas.heading(title, "");
+            requests(&mut canvas, report, ids, usize::MAX, &mut shown);
+            canvas.blank();
+        }
+    }
+    why::findings(&mut canvas, report);
+    links(&mut canvas, "", &objective.links);
+    for request in report.requests.iter().filter(|r| shown.contains(&r.id)) {
+        links(
+            &mut canvas,
+            &format!("request {}: ", request.id.0),
+            &request.links,
+        );
+    }
+    Some(canvas.finish())
+}
+
+/// What was measured of one objective and how.
+fn facts(canvas: &mut Canvas, objective: &ObjectiveResult) {
+    let mut line = |label: &str, what: &str| canvas.hanging(2, Tone::Dim, label, what);
+    line("value     ", &figures::value(objective));
+    line("target    ", &figures::target(objective));
+    if objective.interval.is_some() {
+        line("interval  ", &figures::interval(objective));
+    }
+    line("source    ", figures::source(objective.source));
+    line("reason    ", &text::line(&objective.reason));
+    if let Some(place) = &objective.place {
+        let at = place
+            .line
+            .map_or_else(String::new, |line| format!(":{line}"));
+        line("defined   ", &format!("{}{at}", text::name(&place.file)));
+    }
+    for query in &objective.queries {
+        line("query     ", &text::line(query));
+    }
+    canvas.blank();
+}
+
+/// Addresses, each on a line of its own however long it is: broken up it could not be followed.
+fn links(canvas: &mut Canvas, of: &str, links: &[Link]) {
+    for link in links.iter().take(10) {
+        if let Some(url) = summary::safe_url(&link.url) {
+            canvas.text(2, Tone::Dim, &format!("{of}{}", text::name(&link.label)));
+            canvas.whole(&format!("  {url}"));
+        }
+    }
+}
+
 fn one_request(canvas: &mut Canvas, request: &RequestDetail) {
-    let state = if request.why == "failed" {
-        Verdict::Fail
-    } else {
-        Verdict::Inconclusive
+    let state = match request.why.as_str() {
+        "failed" => Verdict::Fail,
+        "typical" => Verdict::Pass,
+        _ => Verdict::Inconclusive,
     };
     let sent = match request.lateness {
         Some(late) => format!("sent {} later", figures::seconds(late)),
@@ -220,6 +338,22 @@ fn one_request(canvas: &mut Canvas, request: &RequestDetail) {
     ]);
     if let Some(detail) = &request.detail {
         canvas.text(4, Tone::Plain, &text::line(detail));
+    }
+    if let Some(sides) = &request.sides {
+        let shown =
+            |time: Option<f64>| time.map_or_else(|| figures::NONE.to_owned(), figures::seconds);
+        canvas.hanging(
+            4,
+            Tone::Dim,
+            "length: ",
+            &format!(
+                "client {}, its span {}, the service's span {}, outside it {}",
+                shown(sides.row),
+                shown(sides.client_span),
+                shown(sides.server_span),
+                shown(sides.outside),
+            ),
+        );
     }
     waterfall::draw(canvas, request);
     for log in request.logs.iter().take(MOST_LOGS) {

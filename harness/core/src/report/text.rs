@@ -60,7 +60,7 @@ fn visible(text: &str) -> String {
 /// Characters that are not seen but act: C1 controls, bidirectional controls, zero-width and other
 /// format characters, separators, tags, noncharacters. Joiners are among them: that costs compound
 /// emoji their shape and gains that no two names look alike and differ.
-fn is_hidden(c: char) -> bool {
+pub(super) fn is_hidden(c: char) -> bool {
     matches!(c,
         '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}'
         | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
@@ -128,6 +128,12 @@ pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
 /// `1 request`, `2 requests`.
 pub(super) fn plural(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// The same with thousands set apart.
+pub(super) fn plural_count(count: u64, one: &str, many: &str) -> String {
+    let shown = super::figures::count(count);
+    format!("{shown} {}", if count == 1 { one } else { many })
 }
 
 #[cfg(test)]

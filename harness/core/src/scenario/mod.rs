@@ -28,7 +28,9 @@ pub use request::{
     Body, Capture, Data, DataFormat, DataSource, Expect, Flow, HeaderValue, Order, Request, Size,
     Status, Streaming,
 };
-pub use target::{BackendAddress, Embedded, Protocol, ScrapeJob, Start, Target, Telemetry, Tls};
+pub use target::{
+    BackendAddress, Embedded, Grafana, Protocol, ScrapeJob, Start, Target, Telemetry, Tls,
+};
 pub use text::{Dur, Rate, Share};
 
 /// A whole scenario file.

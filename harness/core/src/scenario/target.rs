@@ -145,6 +145,56 @@ pub struct Telemetry {
     /// `{service_name="SERVICE"} |= "request completed"`.
     #[serde(default)]
     pub request_log: Option<String>,
+    /// A Grafana that shows the same telemetry: reports link into it. Nothing is asked of it.
+    #[serde(default)]
+    pub grafana: Option<Grafana>,
+}
+
+/// A Grafana to link to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Grafana {
+    /// Base URL. It is kept and shown as it is, also when it came from the environment; a user and
+    /// password in it are not.
+    pub url: String,
+    /// Organisation, where it is not the user's own.
+    #[serde(default)]
+    pub org: Option<u64>,
+    /// UID of the Prometheus data source. Default `prometheus`.
+    #[serde(default = "default_prometheus")]
+    pub prometheus: String,
+    /// UID of the Loki data source. Default `loki`.
+    #[serde(default = "default_loki")]
+    pub loki: String,
+    /// UID of the Tempo data source. Default `tempo`.
+    #[serde(default = "default_tempo")]
+    pub tempo: String,
+}
+
+fn default_prometheus() -> String {
+    "prometheus".into()
+}
+
+fn default_loki() -> String {
+    "loki".into()
+}
+
+fn default_tempo() -> String {
+    "tempo".into()
+}
+
+impl Grafana {
+    /// At this address, with data sources by their usual names.
+    #[must_use]
+    pub fn at(url: &str) -> Self {
+        Self {
+            url: url.into(),
+            org: None,
+            prometheus: default_prometheus(),
+            loki: default_loki(),
+            tempo: default_tempo(),
+        }
+    }
 }
 
 /// The embedded backends.

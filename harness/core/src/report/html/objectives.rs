@@ -103,7 +103,11 @@ fn more(objective: &ObjectiveResult) -> Markup {
             }
             @for query in queries { pre { code { (text::line(query)) } } }
             @if left > 0 { p { (left) " more queries in report.json" } }
+            @if let Some(place) = &objective.place {
+                p { "Defined in " code { (text::name(&place.file)) @if let Some(line) = place.line { ":" (line) } } }
+            }
         }
+        @if !objective.links.is_empty() { p.links { (super::links(&objective.links)) } }
         @if !objective.evidence.is_empty() {
             p.links {
                 "Requests: "

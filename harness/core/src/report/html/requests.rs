@@ -3,7 +3,9 @@
 use maud::{Markup, html};
 
 use super::super::figures;
-use super::super::model::{LogDetail, ObjectiveResult, Report, RequestDetail, SpanDetail, Verdict};
+use super::super::model::{
+    LogDetail, ObjectiveResult, Report, RequestDetail, Sides, SpanDetail, Verdict,
+};
 use super::super::summary;
 use super::super::text;
 use super::class;
@@ -33,7 +35,7 @@ pub(super) fn section(report: &Report) -> Markup {
                 p { "No single requests were kept." }
             } @else {
                 p.hint {
-                    "Those behind objectives that were not met, then the slowest of the measured phase. "
+                    "Those behind objectives that were not met, then the slowest of the measured phase and typical ones. "
                     "Times count from when the request was due."
                 }
             }
@@ -62,7 +64,7 @@ fn one(missed: &[(usize, &ObjectiveResult)], request: &RequestDetail) -> Markup 
                 }
                 " after " (figures::seconds(request.latency)) ": " (text::name(&request.request))
             }
-            p.trace { "trace " code { (request.trace.to_string()) } }
+            p.trace { "trace " code { (request.trace.to_string()) } " " (super::links(&request.links)) }
             p.reason {
                 "Shown as " (text::name(&request.why))
                 ". Due " (figures::seconds(request.due.as_secs_f64())) " after the start, "
@@ -75,6 +77,7 @@ fn one(missed: &[(usize, &ObjectiveResult)], request: &RequestDetail) -> Markup 
                 }
             }
             @if let Some(detail) = &request.detail { p { code { (text::line(detail)) } } }
+            @if let Some(sides) = &request.sides { (compared(sides)) }
             @match &request.spans_missing {
                 Some(why) => { p.absent { "No spans: " (text::line(why)) } }
                 None => { (waterfall(request)) }
@@ -82,6 +85,23 @@ fn one(missed: &[(usize, &ObjectiveResult)], request: &RequestDetail) -> Markup 
             @match &request.logs_missing {
                 Some(why) => { p.absent { "No log lines: " (text::line(why)) } }
                 None => { (logs(&request.logs)) }
+            }
+        }
+    }
+}
+
+/// What client, service and trace say of one request, side by side.
+fn compared(sides: &Sides) -> Markup {
+    let shown = |time: Option<f64>| time.map_or_else(|| figures::NONE.to_owned(), figures::seconds);
+    html! {
+        dl.sides {
+            @for (name, time) in [
+                ("client, sent to done", sides.row),
+                ("client's span", sides.client_span),
+                ("service's span", sides.server_span),
+                ("outside the service", sides.outside),
+            ] {
+                div { dt { (name) } dd { (shown(time)) } }
             }
         }
     }

@@ -89,6 +89,12 @@ impl Canvas {
         self.out.push('\n');
     }
 
+    /// A line that is not cut, whatever the width.
+    pub(in crate::report) fn whole(&mut self, line: &str) {
+        self.out.push_str(line);
+        self.out.push('\n');
+    }
+
     fn paint(&mut self, tone: Tone, piece: &str) {
         let sgr = tone.sgr();
         if self.color && !sgr.is_empty() && !piece.is_empty() {

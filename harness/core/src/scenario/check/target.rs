@@ -244,4 +244,10 @@ pub(super) fn telemetry(telemetry: &Telemetry, target: &Target, found: &mut Foun
     {
         found.add("spec.telemetry.otlp", message, hint);
     }
+    if let Some(grafana) = &telemetry.grafana
+        && !waits(&grafana.url)
+        && let Some((message, hint)) = url_flaw(&grafana.url, true)
+    {
+        found.add("spec.telemetry.grafana.url", message, hint);
+    }
 }
