@@ -36,6 +36,21 @@ struct Endpoint {
 /// The backends of a run.
 pub struct Backends(BTreeMap<Backend, Endpoint>);
 
+/// A page of a backend.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// HTTP status.
+    pub status: u16,
+    /// The header `Date`.
+    pub date: Option<String>,
+    /// When it was asked for, Unix seconds by our clock.
+    pub sent: f64,
+    /// When the head of the answer was there, likewise.
+    pub received: f64,
+    /// The body. Untrusted.
+    pub body: String,
+}
+
 /// An error and its causes in one line.
 #[must_use]
 pub fn chain(error: &reqwest::Error) -> String {
@@ -151,31 +166,49 @@ impl Backends {
     pub async fn ready(&self, within: Duration) -> Result<(), String> {
         let deadline = tokio::time::Instant::now() + within;
         for (backend, endpoint) in &self.0 {
-            let path = if *backend == Backend::Prometheus {
-                "/-/ready"
-            } else {
-                "/ready"
-            };
-            loop {
-                let request = endpoint.client.get(format!("{}{path}", endpoint.url));
-                let answer = request
-                    .headers(endpoint.headers.clone())
-                    .timeout(Duration::from_secs(5))
-                    .send()
-                    .await;
-                let what = match answer {
-                    Ok(answer) if answer.status().is_success() => break,
-                    Ok(answer) => format!("answers {}", answer.status()),
-                    Err(error) => format!("cannot be reached: {}", chain(&error)),
-                };
-                if tokio::time::Instant::now() >= deadline {
-                    let url = without_credentials(&endpoint.url);
-                    return Err(format!("{backend} at {url} {what}"));
-                }
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
+            endpoint.ready(*backend, deadline).await?;
         }
         Ok(())
+    }
+
+    /// Waits until one backend says it is ready.
+    ///
+    /// # Errors
+    /// A sentence when it does not within `within`.
+    pub async fn ready_one(&self, backend: Backend, within: Duration) -> Result<(), String> {
+        let deadline = tokio::time::Instant::now() + within;
+        match self.0.get(&backend) {
+            Some(endpoint) => endpoint.ready(backend, deadline).await,
+            None => Err(format!("no address for {backend} is configured")),
+        }
+    }
+
+    /// Gets a page of a backend that is no question of a run.
+    ///
+    /// # Errors
+    /// A sentence when no whole answer came.
+    pub async fn fetch(&self, backend: Backend, path: &str) -> Result<Fetched, String> {
+        let endpoint = self
+            .0
+            .get(&backend)
+            .ok_or_else(|| format!("no address for {backend} is configured"))?;
+        let request = endpoint.client.get(format!("{}{path}", endpoint.url));
+        let sent = wall_now().as_secs_f64();
+        let answer = request
+            .headers(endpoint.headers.clone())
+            .timeout(Duration::from_secs(10))
+            .send()
+            .await
+            .map_err(|error| chain(&error))?;
+        let received = wall_now().as_secs_f64();
+        let date = answer.headers().get("date");
+        Ok(Fetched {
+            status: answer.status().as_u16(),
+            date: date.and_then(|date| date.to_str().ok().map(str::to_owned)),
+            sent,
+            received,
+            body: read_bounded(answer).await?,
+        })
     }
 
     /// Asks all, a few at a time, until `enough` is over. There is one answer to every question, if
@@ -282,6 +315,32 @@ impl Backends {
 }
 
 impl Endpoint {
+    async fn ready(&self, backend: Backend, deadline: tokio::time::Instant) -> Result<(), String> {
+        let path = if backend == Backend::Prometheus {
+            "/-/ready"
+        } else {
+            "/ready"
+        };
+        loop {
+            let request = self.client.get(format!("{}{path}", self.url));
+            let answer = request
+                .headers(self.headers.clone())
+                .timeout(Duration::from_secs(5))
+                .send()
+                .await;
+            let what = match answer {
+                Ok(answer) if answer.status().is_success() => return Ok(()),
+                Ok(answer) => format!("answers {}", answer.status()),
+                Err(error) => format!("cannot be reached: {}", chain(&error)),
+            };
+            if tokio::time::Instant::now() >= deadline {
+                let url = without_credentials(&self.url);
+                return Err(format!("{backend} at {url} {what}"));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     async fn ask_once(&self, query: &Query) -> Answer {
         let (path, parameters) = query.http();
         let request = self

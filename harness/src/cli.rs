@@ -18,13 +18,15 @@ use tracing_subscriber::EnvFilter;
 use crate::attack::{self, AttackArgs};
 use crate::baseline;
 use crate::compare;
+use crate::doctor::{self, DoctorArgs};
 use crate::export;
+use crate::finished::{self, ExplainArgs, ReportArgs};
 use crate::init::{self, InitArgs};
 use crate::inputs::{self, Overrides};
 use crate::output::{self, Format};
 use crate::rejudge;
 use crate::run::{self, Failure, RunOptions};
-use crate::run_dir::{self, FinishedRun, RunDirError};
+use crate::run_dir::FinishedRun;
 use crate::set::Set;
 use crate::show::{self, Form, ShowOptions};
 use crate::stack::{self, StackOptions};
@@ -71,6 +73,12 @@ enum Command {
         #[arg(long, value_enum, default_value = "terminal")]
         format: compare::Format,
     },
+    /// Write a finished run's report in any form.
+    Report(ReportArgs),
+    /// Say why an objective of a finished run is as it is.
+    Explain(ExplainArgs),
+    /// Look whether everything that a scenario needs is there, as it must be.
+    Doctor(DoctorArgs),
     /// Check scenario and SLO files without running anything.
     Check {
         /// Scenario files, SLO files, or directories of SLO files.
@@ -177,6 +185,9 @@ struct RunArgs {
     /// all are added up, and each look is judged surer.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=9))]
     retries: u32,
+    /// A Grafana that reports link into.
+    #[arg(long, value_name = "URL")]
+    grafana: Option<String>,
     /// Form of the report on stdout.
     #[arg(long, value_enum, default_value = "terminal")]
     format: Format,
@@ -189,13 +200,13 @@ struct RunArgs {
 
 /// What the command line says over a scenario's file.
 #[derive(Debug, clap::Args)]
-struct OverArgs {
+pub struct OverArgs {
     /// A value instead of the scenario's, by its path: loads.steady.stages[0].rate=200/s.
     #[arg(long, value_name = "PATH=VALUE")]
-    set: Vec<Set>,
+    pub set: Vec<Set>,
     /// A variable of the scenario, instead of the environment's: TOKEN=secret.
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
-    env: Vec<(String, String)>,
+    pub env: Vec<(String, String)>,
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
@@ -325,6 +336,9 @@ fn execute(command: Command) -> Result<u8, Failure> {
         }
         Command::Schedule(args) => show::show(&args.into(), &mut std::io::stdout()).map(|()| 0),
         Command::Compare { runs, format } => compare::compare(&runs, format),
+        Command::Report(args) => finished::report(&args),
+        Command::Explain(args) => finished::explain(&args),
+        Command::Doctor(args) => in_runtime(doctor::run(args)),
         Command::Check { files } => check(&files),
         Command::Stack(args) => in_runtime(stack::run(args.into())),
         Command::Export {
@@ -373,6 +387,7 @@ impl From<RunArgs> for RunOptions {
                 otlp: args.otlp,
                 set: args.over.set,
                 env: args.over.env,
+                grafana: args.grafana,
             },
             out: args.out,
             baselines: args.beside.baseline,
@@ -442,14 +457,9 @@ fn ask_anew(
 }
 
 fn judge(args: &JudgeArgs) -> Result<u8, Failure> {
-    let mut finished = match run_dir::read(&args.run) {
+    let mut finished = match finished::read(&args.run)? {
         Ok(finished) => finished,
-        // These say something of the run: it is not one that can be trusted.
-        Err(error @ (RunDirError::Unfinished { .. } | RunDirError::Changed { .. })) => {
-            let _ = writeln!(std::io::stderr(), "harness: invalid run: {error}");
-            return Ok(EXIT_INVALID);
-        }
-        Err(error) => return Err(Failure::Config(error.to_string())),
+        Err(code) => return Ok(code),
     };
     let others = if args.slo.is_empty() {
         None

@@ -129,6 +129,8 @@ pub struct Overrides {
     pub set: Vec<Set>,
     /// Environment variables of the scenario, before the process' own.
     pub env: Vec<(String, String)>,
+    /// A Grafana to link to.
+    pub grafana: Option<String>,
 }
 
 impl Overrides {
@@ -150,6 +152,12 @@ impl Overrides {
         put(&mut telemetry.tempo, &self.tempo);
         if self.otlp.is_some() {
             telemetry.otlp.clone_from(&self.otlp);
+        }
+        if let Some(url) = &self.grafana {
+            match &mut telemetry.grafana {
+                Some(grafana) => grafana.url.clone_from(url),
+                none => *none = Some(harness_core::scenario::Grafana::at(url)),
+            }
         }
     }
 }
@@ -241,6 +249,13 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Inputs, Problems> {
             message: "names no objectives, so there would be nothing to judge".into(),
             hint: Some("name OpenSLO files here, or give them with --slo".into()),
         });
+    }
+    if let Some(Err(wrong)) = overrides
+        .grafana
+        .as_deref()
+        .map(crate::finished::grafana_address)
+    {
+        problems.push(file_problem(path, wrong, None));
     }
     problems.extend(unexported_traces(&scenario, &name));
     let (slos, objectives) = read_slos(&paths).unwrap_or_else(|wrong| {

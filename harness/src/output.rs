@@ -91,28 +91,56 @@ pub fn write_reports(dir: &Path, report: &Report) -> Result<(), String> {
     put("report.html", report::html(report))
 }
 
-/// Prints a report to stdout.
+/// Columns of a terminal report that goes into a file.
+pub const FILE_COLUMNS: usize = 100;
+
+/// A report in one form; `columns` and `color` are for the terminal's alone.
 ///
 /// # Errors
-/// When stdout cannot be written to or the form cannot be made.
-pub fn print(report: &Report, format: Format) -> Result<(), String> {
-    let text = match format {
-        Format::Terminal => {
-            let stdout = std::io::stdout();
-            let color = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            report::terminal(report, width(), color)
-        }
+/// When the form cannot be made.
+pub fn text(
+    report: &Report,
+    format: Format,
+    columns: usize,
+    color: bool,
+) -> Result<String, String> {
+    Ok(match format {
+        Format::Terminal => report::terminal(report, columns, color),
         Format::Json => report::json(report),
         Format::Junit => report::junit(report).map_err(|error| error.to_string())?,
         Format::Markdown => report::markdown(report),
         Format::Html => report::html(report),
         Format::Github => report::github(report),
-    };
+    })
+}
+
+/// Prints a report to stdout.
+///
+/// # Errors
+/// When stdout cannot be written to or the form cannot be made.
+pub fn print(report: &Report, format: Format) -> Result<(), String> {
+    let (columns, color) = terminal();
+    put(&text(report, format, columns, color)?)
+}
+
+/// Puts text on stdout, whole.
+///
+/// # Errors
+/// When stdout cannot be written to.
+pub fn put(text: &str) -> Result<(), String> {
     let mut stdout = std::io::stdout().lock();
     stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
         .map_err(|error| format!("the report cannot be printed: {error}"))
+}
+
+/// Columns of stdout, and whether it shows colours: only a terminal does, and only while `NO_COLOR`
+/// is not set to anything (<https://no-color.org>).
+#[must_use]
+pub fn terminal() -> (usize, bool) {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    (width(), std::io::stdout().is_terminal() && !plain)
 }
 
 /// Columns of the terminal; 100 where there is none.

@@ -62,6 +62,15 @@ pub fn run_first() -> bool {
     .is_ok()
 }
 
+/// Ports that outgoing connections to one address may use, where the system tells (Linux).
+#[must_use]
+pub fn ephemeral_ports() -> Option<u64> {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut ends = range.split_whitespace().map(str::parse::<u64>);
+    let (first, last) = (ends.next()?.ok()?, ends.next()?.ok()?);
+    Some(last.checked_sub(first)? + 1)
+}
+
 /// Watches the event loop it is spawned on: how much later than asked a task runs.
 pub async fn watch_stalls(longest: std::sync::Arc<std::sync::atomic::AtomicU64>) {
     const EVERY: Duration = Duration::from_millis(20);

@@ -80,7 +80,7 @@ impl Stage {
         Ok(())
     }
 
-    async fn start_evidence(&mut self, scenario: &Scenario, dir: &Path) -> Result<(), Stop> {
+    pub(crate) async fn start_evidence(&mut self, scenario: &Scenario, dir: &Path) -> Result<(), Stop> {
         let telemetry = &scenario.spec.telemetry;
         let real = BTreeMap::from([
             (Backend::Prometheus, &telemetry.prometheus),
@@ -171,7 +171,11 @@ impl Stage {
             .collect()
     }
 
-    async fn start_target(&mut self, scenario: &Scenario, dir: &Path) -> Result<(), Stop> {
+    pub(crate) async fn start_target(
+        &mut self,
+        scenario: &Scenario,
+        dir: &Path,
+    ) -> Result<(), Stop> {
         let spec = &scenario.spec.target;
         let mut ready = None;
         if let Some(start) = &spec.start {
@@ -200,7 +204,7 @@ impl Stage {
             .map_err(Stop::TargetUnreachable)
     }
 
-    fn start_scraping(&mut self, scenario: &Scenario) -> Result<(), Stop> {
+    pub(crate) fn start_scraping(&mut self, scenario: &Scenario) -> Result<(), Stop> {
         if !self.is_embedded(Backend::Prometheus) {
             return Ok(());
         }
