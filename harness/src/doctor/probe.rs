@@ -144,9 +144,7 @@ async fn send(
             }
             let right = seen.outcome == Outcome::Expected;
             rows.push(seen);
-            next = arrival
-                .next_step(scenario, clock.now())
-                .filter(|_| right);
+            next = arrival.next_step(scenario, clock.now()).filter(|_| right);
         }
     }
     if let Some((queue, exporting, counts)) = exporter {

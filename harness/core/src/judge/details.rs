@@ -26,6 +26,8 @@ const LINES: u32 = 50;
 const SPANS: usize = 200;
 /// Most bytes shown of a line.
 const LINE_BYTES: usize = 2_000;
+/// Most bytes shown of a severity.
+const SEVERITY_BYTES: usize = 60;
 /// Log lines are looked for from this long before a request was due, and after it was done.
 const AROUND: u64 = 2_000_000_000;
 
@@ -241,7 +243,7 @@ fn log_lines(record: &RunRecord, row: &Observation, query: &Query) -> Reading<Ve
         let severity = ["severity_text", "level", "detected_level"]
             .into_iter()
             .find_map(label)
-            .map(str::to_owned);
+            .map(|severity| cut(severity, SEVERITY_BYTES));
         for entry in stream
             .get("values")
             .and_then(|v| v.as_array())
@@ -251,7 +253,7 @@ fn log_lines(record: &RunRecord, row: &Observation, query: &Query) -> Reading<Ve
             let at = entry.get(0).and_then(|t| t.as_str()?.parse::<u64>().ok());
             let text = entry.get(1).and_then(|t| t.as_str());
             if let (Some(at), Some(text)) = (at, text) {
-                lines.push((at, severity.clone(), cut(text)));
+                lines.push((at, severity.clone(), cut(text, LINE_BYTES)));
             }
         }
     }
@@ -266,14 +268,11 @@ fn log_lines(record: &RunRecord, row: &Observation, query: &Query) -> Reading<Ve
         .collect())
 }
 
-/// At most [`LINE_BYTES`] of a line, and a mark where it was cut.
-fn cut(line: &str) -> String {
-    if line.len() <= LINE_BYTES {
-        return line.to_owned();
+/// At most `most` bytes of a text, and a mark where it was cut.
+fn cut(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
     }
-    let mut end = LINE_BYTES - '…'.len_utf8();
-    while !line.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &line[..end])
+    let end = text.floor_char_boundary(most - '…'.len_utf8());
+    format!("{}…", &text[..end])
 }

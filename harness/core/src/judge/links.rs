@@ -84,7 +84,7 @@ pub(super) fn of_queries(record: &RunRecord, queries: &[Query]) -> Vec<Link> {
             Backend::Loki => json!({"queryType": "range", "expr": text}),
             Backend::Tempo => json!({"queryType": "traceql", "query": text}),
         };
-        let label = format!("{} query {} in Grafana", kind(backend), seen.len());
+        let label = format!("{} {} in Grafana", kind(backend), seen.len());
         links.extend(link(grafana, backend, &label, pane, range));
     }
     links

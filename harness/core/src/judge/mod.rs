@@ -30,6 +30,8 @@ mod details;
 mod evaluate;
 mod exact;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod lacking;
 mod links;
 mod names;

@@ -27,6 +27,8 @@ const SHUFFLES: usize = 99;
 const BY_CHANCE: usize = 3;
 /// Latency must rise by this factor, other signals by this share of what they were.
 const LEAST_RISE: f64 = 0.2;
+/// Longest time by which a signal that moved before latency is taken to belong to it, seconds.
+const LONGEST_LEAD: f64 = 5.0;
 /// Fewest requests that make a point of latency.
 const LEAST_REQUESTS: usize = 3;
 
@@ -248,9 +250,11 @@ fn said(departed: Option<&Moved>, signals: &[Moved], still: &[String], start: f6
         let names: Vec<&str> = list.iter().map(|m| m.name.as_str()).collect();
         names.join(" and ")
     };
+    // What moved long before did not bring it about, least of all the load as a phase began.
     let before: Vec<&Moved> = signals
         .iter()
         .filter(|s| s.at < latency.at - latency.resolution)
+        .filter(|s| latency.at - s.at <= LONGEST_LEAD.max(3.0 * s.resolution))
         .collect();
     let with: Vec<&Moved> = signals
         .iter()
@@ -342,6 +346,7 @@ mod tests {
             say(&[at("queue", 7.0), at("cpu", 10.0)]).contains("queue moved first, 3 s before")
         );
         assert!(say(&[at("queue", 10.5), at("cpu", 11.0)]).contains("queue and cpu moved with it"));
+        assert!(say(&[at("load", 1.0), at("late", 10.5)]).contains("late moved with it"));
         assert!(say(&[at("queue", 20.0)]).contains("none of the signals"));
         assert!(say(&[]).contains("no other signal was there"));
     }

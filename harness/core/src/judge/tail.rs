@@ -61,11 +61,25 @@ impl<'a> Groups<'a> {
         if slow == 0 {
             return None;
         }
+        // Where most are refused the middle one is a refusal, which is no time to hold others against.
+        let fine: Vec<&Observation> = rows
+            .iter()
+            .copied()
+            .filter(|r| r.outcome == Outcome::Expected)
+            .collect();
+        let (typical, typical_what) = if fine.len() < FEWEST {
+            (middle(&rows), "the middle fifth")
+        } else {
+            (
+                middle(&fine),
+                "the middle fifth of those answered as expected",
+            )
+        };
         Some(Self {
-            typical: middle(&rows),
+            typical,
             slow: rows.split_off(rows.len() - slow),
-            slow_what: format!("the slowest {slow}"),
-            typical_what: "the middle fifth".into(),
+            slow_what: "the slowest".into(),
+            typical_what: typical_what.into(),
         })
     }
 

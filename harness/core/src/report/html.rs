@@ -22,6 +22,9 @@ use super::text;
 
 pub(super) const STYLE: &str = include_str!("html/style.css");
 
+/// Reasons on the first screen; the rest are folded away under them.
+const MOST_REASONS: usize = 4;
+
 /// No source of anything is allowed but the styles in the file itself, so that whatever text slips
 /// through has nothing it could load or run.
 pub(super) const POLICY: &str =
@@ -121,7 +124,14 @@ fn header(report: &Report) -> Markup {
                     @if report.reasons.is_empty() {
                         p { "No reason was recorded." }
                     } @else {
-                        ul { @for reason in &report.reasons { li { (text::line(reason)) } } }
+                        @let (first, more) = report.reasons.split_at(report.reasons.len().min(MOST_REASONS));
+                        ul { @for reason in first { li { (text::line(reason)) } } }
+                        @if !more.is_empty() {
+                            details {
+                                summary { "and " (text::plural(more.len(), "more reason", "more reasons")) }
+                                ul { @for reason in more { li { (text::line(reason)) } } }
+                            }
+                        }
                     }
                 }
                 (where_to_look(report))

@@ -30,3 +30,5 @@ pub use json::{inert, json, schema};
 pub use junit::{JunitError, junit};
 pub use markdown::markdown;
 pub use terminal::{explain, terminal};
+#[cfg(test)]
+pub(crate) use text::is_hidden;

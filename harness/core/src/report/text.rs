@@ -60,7 +60,7 @@ fn visible(text: &str) -> String {
 /// Characters that are not seen but act: C1 controls, bidirectional controls, zero-width and other
 /// format characters, separators, tags, noncharacters. Joiners are among them: that costs compound
 /// emoji their shape and gains that no two names look alike and differ.
-pub(super) fn is_hidden(c: char) -> bool {
+pub(crate) fn is_hidden(c: char) -> bool {
     matches!(c,
         '\u{80}'..='\u{9f}' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}'
         | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'

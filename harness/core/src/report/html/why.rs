@@ -22,17 +22,18 @@ const BAR: f64 = 26.0;
 const NAMES: f64 = 74.0;
 
 pub(super) fn section(report: &Report) -> Markup {
+    let colours = Colours::of(report);
     html! {
         @if super::has_why(report) {
             section #why.card {
                 h2 { "Why" }
                 @for (place, explanation) in report.why.iter().enumerate() {
-                    (one(report, explanation, place))
+                    (one(report, explanation, place, &colours))
                 }
                 @if let Some(tail) = &report.tail {
-                    div.explained {
+                    div.explained #tail {
                         h3 { "The tail of all measured requests" }
-                        (attribution(tail, "all"))
+                        (attribution(tail, "all", &colours))
                     }
                 }
                 @if let Some(onset) = &report.onset { (moved_first(onset)) }
@@ -51,7 +52,7 @@ fn objective<'a>(
     all.find(|(_, o)| o.name == explanation.objective)
 }
 
-fn one(report: &Report, explanation: &Explanation, place: usize) -> Markup {
+fn one(report: &Report, explanation: &Explanation, place: usize, colours: &Colours) -> Markup {
     html! {
         div.explained id={ "why-" (place) } {
             h3 {
@@ -84,12 +85,21 @@ fn one(report: &Report, explanation: &Explanation, place: usize) -> Markup {
                     }
                 }
             }
-            @if let Some(tail) = &explanation.tail { (attribution(tail, &place.to_string())) }
+            @match &explanation.tail {
+                Some(tail) => (attribution(tail, &place.to_string(), colours)),
+                None if explanation.misses.is_empty() && report.tail.is_some() => {
+                    p.hint {
+                        "The client does not tell which requests count here. "
+                        a href="#tail" { "The tail of all measured requests" }
+                    }
+                }
+                None => {}
+            }
         }
     }
 }
 
-fn attribution(tail: &Tail, id: &str) -> Markup {
+fn attribution(tail: &Tail, id: &str, colours: &Colours) -> Markup {
     html! {
         ul.groups {
             li { "Slow, " (summary::group(&tail.slow)) "." }
@@ -98,19 +108,36 @@ fn attribution(tail: &Tail, id: &str) -> Markup {
         @if let Some(missing) = &tail.missing {
             p.absent { "Where their time went cannot be told: " (text::line(missing)) "." }
         } @else {
-            (plot(tail, id))
-            (table(tail))
+            (plot(tail, id, colours))
+            (table(tail, colours))
         }
     }
 }
 
-/// Class of a stage's colour, by its place in the table.
-fn colour(place: usize) -> String {
-    format!("k{}", place.min(COLOURS))
+/// Stage names in the order of their first appearance: one stage has one colour on the whole page.
+struct Colours<'a>(Vec<&'a str>);
+
+impl<'a> Colours<'a> {
+    fn of(report: &'a Report) -> Self {
+        let mut names: Vec<&str> = Vec::new();
+        let tails = report.why.iter().filter_map(|why| why.tail.as_ref());
+        for stage in tails.chain(&report.tail).flat_map(|tail| &tail.stages) {
+            if names.len() < COLOURS && !names.contains(&stage.name.as_str()) {
+                names.push(&stage.name);
+            }
+        }
+        Self(names)
+    }
+
+    /// Class of a stage's colour.
+    fn class(&self, stage: &Stage) -> String {
+        let place = self.0.iter().position(|name| *name == stage.name);
+        format!("k{}", place.unwrap_or(COLOURS))
+    }
 }
 
 /// Both groups as stacked bars on one axis of time.
-fn plot(tail: &Tail, id: &str) -> Markup {
+fn plot(tail: &Tail, id: &str, colours: &Colours) -> Markup {
     let sum = |of: fn(&Stage) -> f64| -> f64 {
         tail.stages
             .iter()
@@ -127,14 +154,14 @@ fn plot(tail: &Tail, id: &str) -> Markup {
     let bar = |of: fn(&Stage) -> f64| {
         let mut at = NAMES;
         let mut pieces = Vec::new();
-        for (place, stage) in tail.stages.iter().enumerate() {
+        for stage in &tail.stages {
             let time = of(stage);
             let wide = if time.is_finite() {
                 time.max(0.0) * scale
             } else {
                 0.0
             };
-            pieces.push((place, at, wide));
+            pieces.push((colours.class(stage), at, wide));
             at += wide;
         }
         (pieces, at)
@@ -160,9 +187,9 @@ fn plot(tail: &Tail, id: &str) -> Markup {
             ] {
                 @let top = 4.0 + row * (BAR + 8.0);
                 text.y x=(NAMES - 8.0) y=(top + BAR / 2.0 + 4.0) { (name) }
-                @for (place, at, wide) in pieces {
+                @for (colour, at, wide) in pieces {
                     @if wide >= 0.05 {
-                        rect class=(colour(place)) x=(format!("{at:.1}")) y=(top) width=(format!("{wide:.1}")) height=(BAR) {}
+                        rect class=(colour) x=(format!("{at:.1}")) y=(top) width=(format!("{wide:.1}")) height=(BAR) {}
                     }
                 }
                 text x=(format!("{:.1}", end + 6.0)) y=(top + BAR / 2.0 + 4.0) { (figures::seconds(sum)) }
@@ -171,7 +198,7 @@ fn plot(tail: &Tail, id: &str) -> Markup {
     }
 }
 
-fn table(tail: &Tail) -> Markup {
+fn table(tail: &Tail, colours: &Colours) -> Markup {
     html! {
         div.scroll role="region" tabindex="0" aria-label="Stages, scrollable" {
             table.stages {
@@ -186,10 +213,10 @@ fn table(tail: &Tail) -> Markup {
                     }
                 }
                 tbody {
-                    @for (place, stage) in tail.stages.iter().take(MOST_ROWS).enumerate() {
+                    @for stage in tail.stages.iter().take(MOST_ROWS) {
                         tr {
                             th scope="row" {
-                                svg.swatch viewBox="0 0 10 10" aria-hidden="true" { rect class=(colour(place)) width="10" height="10" rx="2" {} }
+                                svg.swatch viewBox="0 0 10 10" aria-hidden="true" { rect class=(colours.class(stage)) width="10" height="10" rx="2" {} }
                                 (text::name(&stage.name))
                             }
                             td.n { (figures::seconds(stage.slow)) }

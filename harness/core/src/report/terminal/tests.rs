@@ -40,6 +40,30 @@ fn no_line_is_wider_than_the_terminal() {
 }
 
 #[test]
+fn an_explanation_fits_and_is_inert() {
+    assert_eq!(explain(&samples::fail(), "no such", 80, false), None);
+    let shown = explain(&samples::fail(), "answers-in-time", 80, false).unwrap();
+    insta::assert_snapshot!("explain", shown);
+    let hostile = samples::hostile();
+    let name = hostile.objectives[0].name.clone();
+    for (report, name) in [
+        (samples::fail(), "answers-in-time"),
+        (hostile, name.as_str()),
+    ] {
+        let shown = explain(&report, name, 80, false).unwrap();
+        // Addresses stay whole, or they could not be followed.
+        let lines = shown.lines().filter(|line| !line.starts_with("  http"));
+        lines.for_each(|line| assert!(text::width(line) <= 80, "{line}"));
+        assert!(
+            shown
+                .chars()
+                .all(|c| c == '\n' || !(c.is_control() || text::is_hidden(c)))
+        );
+        assert!(!shown.contains("javascript:<"));
+    }
+}
+
+#[test]
 fn the_verdict_is_the_first_and_the_last_line() {
     for (report, word) in
         reports()
