@@ -26,7 +26,7 @@ use crate::inputs::{self, Overrides};
 use crate::output::{self, Format};
 use crate::rejudge;
 use crate::run::{self, Failure, RunOptions};
-use crate::run_dir::FinishedRun;
+use crate::run_dir::{self, FinishedRun};
 use crate::set::Set;
 use crate::show::{self, Form, ShowOptions};
 use crate::stack::{self, StackOptions};

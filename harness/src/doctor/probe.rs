@@ -83,6 +83,7 @@ pub(super) async fn check(
         facts: &facts,
         rows: &rows,
         answers: &answers,
+        baselines: None,
     };
     let queries = judge::objective_queries(&record);
     let enough = tokio::time::sleep(QUESTIONS);
@@ -243,6 +244,7 @@ async fn look_for(
             facts,
             rows,
             answers: &book,
+            baselines: None,
         });
         let enough = tokio::time::sleep(Duration::from_secs(10));
         let answers = stage.backends.ask_round(queries, enough).await;
@@ -253,6 +255,7 @@ async fn look_for(
             facts,
             rows,
             answers: &book,
+            baselines: None,
         });
         let waited = since.elapsed();
         for source in &coverage.sources {

@@ -4,8 +4,8 @@
 //! service under test, its logs or a backend, so every form neutralises it in its own way; no form
 //! shows a missing value as a number.
 
-pub mod checkup;
 mod beside;
+pub mod checkup;
 mod comparison;
 mod figures;
 mod github;
