@@ -113,9 +113,10 @@ pub async fn run(args: DoctorArgs) -> Result<u8, Failure> {
     let examined = examine(&inputs, &mut stage, &scratch.0, &mut checkup, &progress).await;
     progress.moving("stopping".into());
     let mut facts = run::first_facts(&inputs, "doctor", &stage);
-    stage.stop(&mut facts).await;
+    let stopped = stage.stop(&mut facts).await;
     progress.finish();
     examined?;
+    stopped.map_err(Failure::Internal)?;
 
     let text = match args.format {
         CheckupFormat::Json => checkup.json(),
