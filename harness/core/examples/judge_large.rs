@@ -212,6 +212,8 @@ fn facts(scenario: &Scenario, requests: u64, drained: Nanos) -> RunFacts {
         },
         faults: Vec::new(),
         stop: None,
+        grafana: None,
+        slo_files: std::collections::BTreeMap::new(),
     }
 }
 
