@@ -80,7 +80,11 @@ impl Stage {
         Ok(())
     }
 
-    pub(crate) async fn start_evidence(&mut self, scenario: &Scenario, dir: &Path) -> Result<(), Stop> {
+    pub(crate) async fn start_evidence(
+        &mut self,
+        scenario: &Scenario,
+        dir: &Path,
+    ) -> Result<(), Stop> {
         let telemetry = &scenario.spec.telemetry;
         let real = BTreeMap::from([
             (Backend::Prometheus, &telemetry.prometheus),
