@@ -186,6 +186,21 @@ fn depth_and_length_are_bounded() {
     assert!(super::super::Query::new(&format!("{head}{}`", unit.repeat(8_000))).is_err());
 }
 
+/// Found by fuzzing: a control character beyond ASCII was written as a byte.
+#[test]
+fn control_characters_are_written_so_that_they_read_back() {
+    for c in (0..0xa0).filter_map(char::from_u32) {
+        let expr = parse(&format!(
+            "{{a={}}}",
+            crate::store::logs::quote(&c.to_string())
+        ));
+        let Ok(Expr::Log(log)) = expr else {
+            panic!("{c:?}: {expr:?}");
+        };
+        assert_eq!(log.matchers[0].value, c.to_string());
+    }
+}
+
 proptest! {
     #[test]
     fn the_parser_never_panics(query in ".{0,200}") {
