@@ -78,7 +78,6 @@ async fn tempo_answers_as_recorded() {
     ];
     let deviations = [
         "tempo3-intrinsic-046",
-        "tempo3-attribute-076",
         "tempo3-attribute-088",
         "tempo3-attribute-091",
         "tempo3-attribute-093",

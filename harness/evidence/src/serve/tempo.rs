@@ -22,6 +22,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::store::traces::TraceStore;
+use crate::traceql::TraceQlError;
 
 /// The version whose API this is. Tools that read it choose their endpoints by it.
 const TEMPO_VERSION: &str = "3.0.3";
@@ -72,6 +73,18 @@ impl ApiError {
         Self {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             text: text.into(),
+        }
+    }
+}
+
+impl From<TraceQlError> for ApiError {
+    fn from(e: TraceQlError) -> Self {
+        match e {
+            TraceQlError::Timeout => Self {
+                status: StatusCode::GATEWAY_TIMEOUT,
+                text: e.to_string(),
+            },
+            TraceQlError::Syntax { .. } | TraceQlError::Meaning(_) => Self::bad(e.to_string()),
         }
     }
 }

@@ -144,6 +144,8 @@ pub(crate) enum Static {
     Status(u8),
     /// OTLP's number, 0..=5.
     Kind(u8),
+    /// Several values of one attribute; only in answers, no literal is written so.
+    Array(Vec<Static>),
 }
 
 /// Names of [`Static::Status`], by its number.
@@ -214,7 +216,7 @@ impl Intrinsic {
             &["statusMessage", "span:statusMessage"],
         ),
         (Self::Kind, &["kind", "span:kind"]),
-        (Self::ChildCount, &["childCount", "span:childCount"]),
+        (Self::ChildCount, &["span:childCount"]),
         (Self::SpanId, &["span:id"]),
         (Self::ParentId, &["span:parentID"]),
         (Self::Parent, &["parent"]),
@@ -314,6 +316,10 @@ impl fmt::Display for Static {
             Self::Duration(ns) => f.write_str(&go_duration(*ns)),
             Self::Status(code) => f.write_str(STATUSES[usize::from(*code) % STATUSES.len()]),
             Self::Kind(code) => f.write_str(KINDS[usize::from(*code) % KINDS.len()]),
+            Self::Array(all) => {
+                let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+                write!(f, "[{}]", all.join(","))
+            }
         }
     }
 }

@@ -152,9 +152,17 @@ fn expr(of: &Expr) -> Result<Kind, TraceQlError> {
 fn binary(
     whole: &Expr,
     op: Op,
-    (_, left): (&Expr, Kind),
+    (left_expr, left): (&Expr, Kind),
     (right_expr, right): (&Expr, Kind),
 ) -> Result<Kind, TraceQlError> {
+    if let (Op::Eq, Expr::Attribute(of @ Attribute::Intrinsic(_)), Expr::Static(Static::Nil))
+    | (Op::Eq, Expr::Static(Static::Nil), Expr::Attribute(of @ Attribute::Intrinsic(_))) =
+        (op, left_expr, right_expr)
+    {
+        return refuse(format!(
+            "{of}=nil is not valid because intrinsics cannot be nil"
+        ));
+    }
     let open = |kind| matches!(kind, Kind::Unknown | Kind::Nil);
     if !open(left) && !open(right) && left != right {
         return refuse(format!(
@@ -193,7 +201,7 @@ fn binary(
 
 fn literal(value: &Static) -> Kind {
     match value {
-        Static::Nil => Kind::Nil,
+        Static::Nil | Static::Array(_) => Kind::Nil,
         Static::String(_) => Kind::Text,
         Static::Int(_) | Static::Float(_) | Static::Duration(_) => Kind::Number,
         Static::Bool(_) => Kind::Bool,

@@ -33,6 +33,9 @@ pub enum TraceQlError {
     /// The text is TraceQL, but has no meaning or is not supported.
     #[error("{0}")]
     Meaning(String),
+    /// The query took too long.
+    #[error("context deadline exceeded: the query took longer than 60 s")]
+    Timeout,
 }
 
 /// Parses and checks a query.

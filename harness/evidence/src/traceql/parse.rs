@@ -591,7 +591,7 @@ impl Parser<'_> {
         // The name and its bracket have been read.
         let place = match error(self.text, self.tokens[self.at - 2].at, String::new()) {
             TraceQlError::Syntax { line, col, .. } => (line, col),
-            TraceQlError::Meaning(_) => (1, 1),
+            TraceQlError::Meaning(_) | TraceQlError::Timeout => (1, 1),
         };
         if !matches!(self.peek(), Token::Sign("{")) {
             return Err(self.unexpected("{"));

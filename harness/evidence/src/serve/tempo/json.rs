@@ -40,6 +40,10 @@ pub(super) fn literal(value: &Static) -> Value {
         Static::Int(v) => json!({ "intValue": v.to_string() }),
         Static::Float(v) => json!({ "doubleValue": double(*v) }),
         Static::Bool(v) => json!({ "boolValue": v }),
+        Static::Array(all) => {
+            let all: Vec<Value> = all.iter().map(literal).collect();
+            json!({ "arrayValue": { "values": all } })
+        }
         Static::Duration(_) | Static::Status(_) | Static::Kind(_) => {
             json!({ "stringValue": value.to_string() })
         }

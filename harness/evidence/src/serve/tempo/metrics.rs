@@ -116,10 +116,7 @@ async fn run(
     steps: Steps,
     exemplars: usize,
 ) -> Result<Vec<Series>, ApiError> {
-    blocking(move || {
-        evaluate(&store, &query, steps, exemplars).map_err(|e| ApiError::bad(e.to_string()))
-    })
-    .await
+    blocking(move || evaluate(&store, &query, steps, exemplars).map_err(ApiError::from)).await
 }
 
 /// No series is no `series`, and a zero is no `value`: protobuf JSON leaves defaults out.

@@ -28,10 +28,8 @@ pub(super) async fn search(
     let params = Params::new(raw);
     let bounds = bounds(&params)?;
     let (query, with_spans) = query(&params)?;
-    let found = blocking(move || {
-        search::search(&store, &query, &bounds).map_err(|e| ApiError::bad(e.to_string()))
-    })
-    .await?;
+    let found =
+        blocking(move || search::search(&store, &query, &bounds).map_err(ApiError::from)).await?;
     let traces: Vec<Value> = found.iter().map(|found| trace(found, with_spans)).collect();
     let metrics = json!({ "inspectedTraces": traces.len(), "completedJobs": 1, "totalJobs": 1 });
     Ok(json::answer(
@@ -60,7 +58,9 @@ fn bounds(params: &Params) -> Result<Bounds, ApiError> {
     }
     let nanos = |key: &str, default: u64| {
         let given = params.duration(key)?;
-        Ok(given.map_or(default, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)))
+        Ok::<u64, ApiError>(
+            given.map_or(default, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)),
+        )
     };
     Ok(Bounds {
         window: window(params, true)?,

@@ -134,10 +134,7 @@ fn narrowing(params: &Params) -> Option<Query> {
 
 async fn names(store: Arc<TraceStore>, params: &Params) -> Result<Names, ApiError> {
     let (window, query) = (window(params, false)?, narrowing(params));
-    blocking(move || {
-        tags::names(&store, window, query.as_ref()).map_err(|e| ApiError::bad(e.to_string()))
-    })
-    .await
+    blocking(move || tags::names(&store, window, query.as_ref()).map_err(ApiError::from)).await
 }
 
 async fn values(
@@ -158,8 +155,7 @@ async fn values(
         .unwrap_or(usize::MAX);
     let (window, query) = (window(params, false)?, narrowing(params));
     blocking(move || {
-        tags::values(&store, window, query.as_ref(), &of, limit)
-            .map_err(|e| ApiError::bad(e.to_string()))
+        tags::values(&store, window, query.as_ref(), &of, limit).map_err(ApiError::from)
     })
     .await
 }

@@ -81,6 +81,32 @@ pub(crate) fn any<'t>(
     }
 }
 
+/// All values of an array, when an attribute of the span or its resource is one.
+pub(crate) fn array(tree: &Tree<'_>, local: u32, attribute: &Attribute) -> Option<Static> {
+    let Attribute::Named(scope, name) = attribute else {
+        return None;
+    };
+    let tables = tree.tables;
+    let key = tables.strings.find(name)?;
+    let span = tree.span(local);
+    let of_span = || tables.sets.find(span.attrs, key);
+    let resource = tables.resources[span.resource as usize].attrs;
+    let of_resource = || tables.sets.find(resource, key);
+    let value = match scope {
+        Scope::Span => of_span(),
+        Scope::Resource => of_resource(),
+        Scope::Any => of_span().or_else(of_resource),
+        Scope::Event | Scope::Link | Scope::Instrumentation => None,
+    };
+    let value = value.filter(|v| matches!(v, Value::Array(_)))?;
+    let mut all = Vec::new();
+    values(tables, value, &mut |v| {
+        all.push(v.to_static());
+        false
+    });
+    Some(Static::Array(all))
+}
+
 /// The first value of an attribute.
 pub(crate) fn first<'t>(tree: &Tree<'t>, local: u32, attribute: &Attribute) -> Val<'t> {
     let mut found = Val::Nil;

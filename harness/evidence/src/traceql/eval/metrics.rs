@@ -144,7 +144,7 @@ pub(crate) fn evaluate(
             }
         }
         true
-    });
+    })?;
     let mut series = then(table.into_series(), &metric.then);
     series.sort_by(by_labels);
     Ok(series)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::field::Val;
+use super::field::{self, Val};
 use super::pipeline::{Plan, Read, Set, shown};
 use super::tree::Tree;
 use super::{for_each_trace, overlapping};
@@ -79,7 +79,7 @@ pub(crate) fn search(
             }
         }
         found.len() < bounds.traces
-    });
+    })?;
     Ok(found)
 }
 
@@ -142,7 +142,13 @@ fn show(tree: &Tree<'_>, local: u32, reads: &[Read<'_>]) -> FoundSpan {
         if seen.contains(&key) {
             continue;
         }
-        let Some(value) = shown(tree, local, read) else {
+        let whole = || field::array(tree, local, read.attribute);
+        if let Some(array) = read.test.is_none().then(whole).flatten() {
+            span.attributes.push((key.clone(), array));
+            seen.insert(key);
+            continue;
+        }
+        let Some(value) = shown(tree, local, read).or_else(|| absent(read)) else {
             continue;
         };
         if let (Attribute::Intrinsic(Intrinsic::Name), Val::Str(name)) = (read.attribute, &value) {
@@ -153,6 +159,21 @@ fn show(tree: &Tree<'_>, local: u32, reads: &[Read<'_>]) -> FoundSpan {
         seen.insert(key);
     }
     span
+}
+
+/// What stands for an event or link that a span does not have, when it was selected: Tempo shows the
+/// zero value of each.
+fn absent(read: &Read<'_>) -> Option<Val<'static>> {
+    let Attribute::Intrinsic(which) = read.attribute else {
+        return None;
+    };
+    let value = match which {
+        Intrinsic::EventName | Intrinsic::LinkTraceId => Val::Str("".into()),
+        Intrinsic::EventTimeSinceStart => Val::Duration(0),
+        Intrinsic::LinkSpanId => Val::Str("0000000000000000".into()),
+        _ => return None,
+    };
+    read.test.is_none().then_some(value)
 }
 
 /// What an answer shows in a place of its own, and so never among a span's attributes.

@@ -98,6 +98,6 @@ fn matching(
             None => (0..tree.len()).collect(),
         };
         spans.into_iter().all(|local| see(tree, local))
-    });
+    })?;
     Ok(())
 }
