@@ -8,7 +8,6 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use harness_core::judge::BaselineWanted;
-use harness_core::problem::Problems;
 use harness_core::record::baseline::Baselines;
 use harness_core::record::context::Production;
 use harness_core::scenario::Rate;
@@ -17,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::attack::{self, AttackArgs};
 use crate::baseline;
+use crate::check::{self, CheckOptions};
 use crate::compare;
 use crate::doctor::{self, DoctorArgs};
 use crate::export;
@@ -29,6 +29,7 @@ use crate::run::{self, Failure, RunOptions};
 use crate::run_dir::{self, FinishedRun};
 use crate::set::Set;
 use crate::show::{self, Form, ShowOptions};
+use crate::slo_test::{self, TestOptions};
 use crate::stack::{self, StackOptions};
 
 /// Exit code of an internal error.
@@ -80,11 +81,9 @@ enum Command {
     /// Look whether everything that a scenario needs is there, as it must be.
     Doctor(DoctorArgs),
     /// Check scenario and SLO files without running anything.
-    Check {
-        /// Scenario files, SLO files, or directories of SLO files.
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
-    },
+    Check(CheckArgs),
+    /// Test objectives on written-down telemetry.
+    Test(TestArgs),
     /// Run the embedded Prometheus, Loki and Tempo alone, until interrupted.
     Stack(StackArgs),
     /// Write objectives in a form that other systems take.
@@ -151,6 +150,37 @@ enum SchemaOf {
     Report,
     /// `harness compare --format json`.
     Comparison,
+    /// OpenSLO files as harness reads them.
+    Slo,
+}
+
+#[derive(Debug, clap::Args)]
+struct CheckArgs {
+    /// Scenario files, SLO files, directories or globs of SLO files.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Hold the queries against what an earlier run was answered.
+    #[arg(long, value_name = "RUN_DIR")]
+    against: Option<PathBuf>,
+    /// Exit with 2 when there is a warning.
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct TestArgs {
+    /// Test files, or directories or globs of them.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Only tests whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    run: Option<String>,
+    /// Form of the outcome on stdout.
+    #[arg(long, value_enum, default_value = "terminal")]
+    format: slo_test::Form,
+    /// Write JUnit XML here too.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -339,7 +369,17 @@ fn execute(command: Command) -> Result<u8, Failure> {
         Command::Report(args) => finished::report(&args),
         Command::Explain(args) => finished::explain(&args),
         Command::Doctor(args) => in_runtime(doctor::run(args)),
-        Command::Check { files } => check(&files),
+        Command::Check(args) => check::run(&CheckOptions {
+            files: args.files,
+            against: args.against,
+            strict: args.strict,
+        }),
+        Command::Test(args) => in_runtime(slo_test::run(TestOptions {
+            files: args.files,
+            filter: args.run,
+            form: args.format,
+            junit: args.junit,
+        })),
         Command::Stack(args) => in_runtime(stack::run(args.into())),
         Command::Export {
             what: Export::Rules { slos, out },
@@ -349,6 +389,7 @@ fn execute(command: Command) -> Result<u8, Failure> {
                 SchemaOf::Scenario => harness_core::scenario::Scenario::schema(),
                 SchemaOf::Report => harness_core::report::schema(),
                 SchemaOf::Comparison => harness_core::report::comparison_schema(),
+                SchemaOf::Slo => harness_core::objective::schema(),
             };
             let text = serde_json::to_string_pretty(&schema)
                 .map_err(|e| Failure::Internal(e.to_string()))?;
@@ -511,47 +552,4 @@ fn other_baselines(
         objectives: &objectives,
     };
     Ok(baseline::take(&args.beside.baseline, &wanted))
-}
-
-/// Checks every file as what it says it is; says everything that is wrong.
-fn check(files: &[PathBuf]) -> Result<u8, Failure> {
-    let mut wrong = Vec::new();
-    let mut good = Vec::new();
-    for file in files {
-        match check_one(file) {
-            Ok(what) => good.push(what),
-            Err(Problems(problems)) => wrong.extend(problems),
-        }
-    }
-    if !wrong.is_empty() {
-        return Err(Failure::Config(Problems(wrong).to_string()));
-    }
-    for what in good {
-        writeln!(std::io::stdout(), "{what}").map_err(|e| Failure::Internal(e.to_string()))?;
-    }
-    Ok(0)
-}
-
-fn check_one(file: &Path) -> Result<String, Problems> {
-    let one = |problem| Problems(vec![problem]);
-    if !file.is_dir() {
-        let text = inputs::read_text(file).map_err(one)?;
-        if text
-            .lines()
-            .any(|line| line.trim_start().starts_with("apiVersion: harness/"))
-        {
-            let inputs = inputs::load(file, &Overrides::default())?;
-            let count = inputs.objectives.len();
-            return Ok(format!(
-                "{}: scenario, {count} objectives, ok",
-                file.display()
-            ));
-        }
-    }
-    let (_, objectives) = inputs::read_slos(&[file.to_owned()])?;
-    let mut text = format!("{}: {} objectives, ok", file.display(), objectives.len());
-    for warning in objectives.iter().flat_map(harness_core::objective::lint) {
-        text.push_str(&format!("\n  warning: {warning}"));
-    }
-    Ok(text)
 }

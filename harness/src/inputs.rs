@@ -56,11 +56,14 @@ pub fn read_text(path: &Path) -> Result<String, Problem> {
     read().map_err(|error| file_problem(path, format!("cannot be read: {error}"), None))
 }
 
-/// The YAML files that a path means: itself, or those in a directory, by name.
+/// The YAML files that a path means: itself, those in a directory, or those that a glob matches, by name.
 ///
 /// # Errors
 /// When there is none.
 pub fn yaml_files(path: &Path) -> Result<Vec<PathBuf>, Problem> {
+    if !path.exists() && path.to_string_lossy().contains(['*', '?', '[']) {
+        return globbed(path);
+    }
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -82,6 +85,25 @@ pub fn yaml_files(path: &Path) -> Result<Vec<PathBuf>, Problem> {
     Ok(files)
 }
 
+/// The files that a glob such as `slo/**/*.yaml` matches, by name.
+fn globbed(pattern: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let text = pattern.to_string_lossy();
+    let matched = glob::glob(&text)
+        .map_err(|error| file_problem(pattern, format!("is no glob: {error}"), None))?;
+    let mut files = Vec::new();
+    for found in matched {
+        let file = found.map_err(|error| file_problem(pattern, error.to_string(), None))?;
+        if file.is_file() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        return Err(file_problem(pattern, "matches no file".into(), None));
+    }
+    Ok(files)
+}
+
 /// Names and texts of SLO files, and the objectives in them.
 pub type Slos = (Vec<(String, String)>, Vec<Objective>);
 
@@ -90,6 +112,16 @@ pub type Slos = (Vec<(String, String)>, Vec<Objective>);
 /// # Errors
 /// Everything wrong with any of them.
 pub fn read_slos(paths: &[PathBuf]) -> Result<Slos, Problems> {
+    let texts = slo_texts(paths)?;
+    let objectives = objective::parse(&texts)?;
+    Ok((texts, objectives))
+}
+
+/// Names and texts of the SLO files that these paths mean.
+///
+/// # Errors
+/// What cannot be read.
+pub fn slo_texts(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Problems> {
     let mut problems = Vec::new();
     let mut texts = Vec::new();
     for path in paths {
@@ -105,11 +137,11 @@ pub fn read_slos(paths: &[PathBuf]) -> Result<Slos, Problems> {
             Err(problem) => problems.push(problem),
         }
     }
-    if !problems.is_empty() {
-        return Err(Problems(problems));
+    if problems.is_empty() {
+        Ok(texts)
+    } else {
+        Err(Problems(problems))
     }
-    let objectives = objective::parse(&texts)?;
-    Ok((texts, objectives))
 }
 
 /// What the command line puts over the scenario's own words.

@@ -20,7 +20,7 @@ fn help_names_every_command_and_every_exit_code() {
     let (code, out, _) = harness(&["--help"]);
     assert_eq!(code, Some(0));
     for command in [
-        "run", "judge", "compare", "report", "explain", "doctor", "check", "export", "stack",
+        "run", "judge", "compare", "report", "explain", "doctor", "check", "test", "export", "stack",
         "schema",
     ] {
         assert!(out.contains(command), "{out}");
@@ -45,6 +45,7 @@ fn wrong_usage_is_2_and_goes_to_stderr() {
         &["run"],
         &["judge"],
         &["check"],
+        &["test"],
         &["run", "a.yaml", "--form"],
     ] {
         let (code, out, err) = harness(args);
@@ -65,7 +66,7 @@ fn a_missing_file_is_2_and_named() {
 
 #[test]
 fn schemas_are_json() {
-    for format in ["scenario", "report"] {
+    for format in ["scenario", "report", "slo"] {
         let (code, out, _) = harness(&["schema", format]);
         assert_eq!(code, Some(0));
         let schema: serde_json::Value = serde_json::from_str(&out).expect("JSON");

@@ -30,7 +30,7 @@ pub(super) fn wants(wanted: Wanted, outcome: Outcome) -> bool {
 }
 
 /// A time of a request; `None` without a complete answer, which is slower than any limit.
-fn time(row: &Observation, time: Time) -> Option<Nanos> {
+pub(super) fn time(row: &Observation, time: Time) -> Option<Nanos> {
     if !row.outcome.answered() {
         return None;
     }
@@ -75,14 +75,18 @@ pub(super) fn compared(record: &RunRecord, metric: &ClientMetric) -> u64 {
         .count() as u64
 }
 
+/// Whether a row counts for a rate.
+pub(super) fn ended(row: &Observation, wanted: Wanted) -> bool {
+    wants(wanted, row.outcome) && (wanted != Wanted::Any || row.outcome.answered())
+}
+
 /// Rows a second that end as wanted, of those that ended within the measured window. Of any outcome
 /// means answers, right or wrong: requests that a dead service refused are no traffic it carried.
 pub(super) fn rate(record: &RunRecord, metric: &ClientMetric, wanted: Wanted) -> Option<f64> {
     let (start, end) = record.facts.window()?;
     let length = end.since(start).as_secs_f64();
     let ended = rows(record, metric.request.as_deref())
-        .filter(|row| wants(wanted, row.outcome) && row.done <= end)
-        .filter(|row| wanted != Wanted::Any || row.outcome.answered())
+        .filter(|row| row.done <= end && ended(row, wanted))
         .count();
     (length > 0.0).then(|| ended as f64 / length)
 }

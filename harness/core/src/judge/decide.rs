@@ -182,6 +182,7 @@ fn case<'a>(
 
 fn blank(record: &RunRecord, objective: &Objective, queries: &[Query]) -> ObjectiveResult {
     let (target, threshold) = match &objective.indicator {
+        _ if objective.sliced_threshold().is_some() => (objective.sliced_threshold(), None),
         Indicator::Ratio { target, .. } => (Some(*target), None),
         Indicator::Threshold { op, value, .. } => (
             None,
@@ -245,6 +246,7 @@ fn place(record: &RunRecord, objective: &Objective) -> Place {
 fn unit(objective: &Objective) -> Option<String> {
     let unit = match &objective.indicator {
         Indicator::Ratio { .. } => "ratio",
+        _ if objective.sliced_threshold().is_some() || objective.raw.is_some() => "ratio",
         Indicator::Threshold {
             metric: Metric::Client(client),
             ..
@@ -304,7 +306,9 @@ fn take(record: &RunRecord, case: &mut Case, said: Reading<Said>, streams: &mut 
             result.value = (total > 0).then(|| good as f64 / total as f64);
             let target = match indicator {
                 Indicator::Ratio { target, .. } => *target,
-                Indicator::Threshold { value, .. } => *value,
+                Indicator::Threshold { value, .. } => {
+                    case.objective.sliced_threshold().unwrap_or(*value)
+                }
             };
             case.test = Some(Test {
                 good,

@@ -8,6 +8,7 @@ use super::exact;
 use super::names::{grouped, seconds};
 use super::range;
 use super::reading::{Missing, Reading, count, one, series, whole};
+use super::slices;
 use super::value;
 use super::window::{self, Edges};
 use crate::objective::{ClientFigure, Indicator, Metric, Objective, Part};
@@ -73,6 +74,12 @@ pub(super) fn backend(source: Source) -> Option<Backend> {
 
 /// All questions of an objective; none when it cannot be asked (and [`said`] tells why).
 pub(super) fn queries(record: &RunRecord, survey: &Survey, objective: &Objective) -> Vec<Query> {
+    if let Some(slice) = objective.budgeting.slice() {
+        return match not_read(survey, objective) {
+            Some(_) => Vec::new(),
+            None => slices::queries(record, survey, objective, slice.nanos()),
+        };
+    }
     match plan(record, survey, objective) {
         Ok(Plan::Edges(_, sides)) => sides
             .into_iter()
@@ -87,11 +94,15 @@ pub(super) fn queries(record: &RunRecord, survey: &Survey, objective: &Objective
     }
 }
 
+/// Why an objective's backend cannot be asked at all.
+fn not_read(survey: &Survey, objective: &Objective) -> Option<String> {
+    let backend = backend(objective.source()).filter(|b| survey.source(*b).is_none())?;
+    Some(format!("{backend} was not read in this run"))
+}
+
 fn plan(record: &RunRecord, survey: &Survey, objective: &Objective) -> Result<Plan, String> {
-    if let Some(backend) = backend(objective.source())
-        && survey.source(backend).is_none()
-    {
-        return Err(format!("{backend} was not read in this run"));
+    if let Some(why) = not_read(survey, objective) {
+        return Err(why);
     }
     match &objective.indicator {
         Indicator::Threshold { metric, .. } => match asked_once(record, survey, metric)? {
@@ -192,6 +203,12 @@ fn covers(query: &str, length: &str) -> Result<(), String> {
 
 /// What the evidence says of an objective, or why it says nothing.
 pub(super) fn said(record: &RunRecord, survey: &Survey, objective: &Objective) -> Reading<Said> {
+    if objective.budgeting.slice().is_some() {
+        return match not_read(survey, objective) {
+            Some(why) => Err(Missing::Because(why)),
+            None => slices::said(record, survey, objective),
+        };
+    }
     let plan = plan(record, survey, objective).map_err(Missing::Because)?;
     // `empty-as` needs whole evidence: an empty answer of a backend that lacks the run means nothing.
     let empty_as = objective.empty_as.filter(|_| {
@@ -207,6 +224,11 @@ pub(super) fn said(record: &RunRecord, survey: &Survey, objective: &Objective) -
         Plan::Client => client_said(record, objective),
         Plan::Value(query, window) => {
             let value = or_empty(one(record.answers, &query)).map_err(explain(objective))?;
+            if objective.raw.is_some() && !(0.0..=1.0).contains(&value) {
+                return Err(Missing::Because(format!(
+                    "{value} is no share: a ratio lies between 0 and 1 (is it in per cent?)"
+                )));
+            }
             value::said(record, survey, objective, &query, value, &window)
         }
         Plan::Counts(sides, window) => {

@@ -42,6 +42,9 @@ mod range;
 mod reading;
 mod saturation;
 mod sides;
+#[cfg(test)]
+mod sliced;
+mod slices;
 mod spans;
 mod stages;
 pub mod stat;

@@ -1,6 +1,6 @@
-//! Whether an objective can work with a scenario, and whether it would mislead.
+//! Whether an objective can work with a scenario.
 
-use super::{ClientFigure, Indicator, Metric, Objective};
+use super::{ClientFigure, Metric, Objective};
 use crate::problem::Problem;
 use crate::scenario::Scenario;
 
@@ -62,86 +62,4 @@ pub(super) fn check(objective: &Objective, scenario: &Scenario) -> Vec<Problem> 
     }
     problems.dedup();
     problems
-}
-
-pub(super) fn lint(objective: &Objective) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if let Indicator::Ratio { target, .. } = objective.indicator
-        && target <= 0.0
-    {
-        warnings.push("target 0 can never be missed".into());
-    }
-    for metric in objective.metrics() {
-        match metric {
-            Metric::Client(_) => {}
-            Metric::Prometheus(query) => prometheus(objective, query, &mut warnings),
-            Metric::Loki(query) => loki(query, &mut warnings),
-            Metric::Tempo(query) => {
-                if query.contains("quantile_over_time") || query.contains("histogram_over_time") {
-                    warnings.push(
-                        "Tempo estimates quantiles from power-of-two buckets, which may be wrong by half; \
-                         use a ratio of counts: {… && duration <= LIMIT} | count_over_time() over {…} | count_over_time()"
-                            .into(),
-                    );
-                }
-            }
-        }
-    }
-    warnings
-}
-
-fn squeezed(query: &str) -> String {
-    query.chars().filter(|c| !c.is_whitespace()).collect()
-}
-
-fn prometheus(objective: &Objective, query: &str, warnings: &mut Vec<String>) {
-    let text = squeezed(query);
-    if text.contains("orvector(0)") {
-        warnings.push(
-            "`or vector(0)` turns dead telemetry into zero; use `or 0 * sum(TOTAL)`, which is empty when there is none"
-                .into(),
-        );
-    }
-    let counter = matches!(objective.indicator, Indicator::Ratio { counter: true, .. });
-    if counter
-        && ["rate(", "increase(", "delta("]
-            .iter()
-            .any(|f| text.contains(f))
-    {
-        warnings.push(
-            "`counter: true` reads the counter itself at both edges; rate() and increase() extrapolate and give no whole numbers"
-                .into(),
-        );
-    }
-    if text.contains("histogram_quantile(") && !text.contains("le") {
-        warnings.push("histogram_quantile without the label `le` has no buckets to read".into());
-    }
-    let sample = query.replace("$window", "1m");
-    if let Err(error) = promql_parser::parser::parse(&sample) {
-        warnings.push(format!("the query does not parse as PromQL: {error}"));
-    }
-}
-
-fn loki(query: &str, warnings: &mut Vec<String>) {
-    let text = squeezed(query);
-    if text.contains("orvector(0)") {
-        warnings.push(
-            "`or vector(0)` turns dead telemetry into zero; leave it out and set harness/empty-as"
-                .into(),
-        );
-    }
-    let parses = ["|json", "|logfmt", "|regexp", "|pattern", "|unpack"];
-    if parses.iter().any(|p| text.contains(p)) && !text.contains("__error__") {
-        warnings.push(
-            "one line that the parser cannot read makes the whole metric query fail; filter lines before parsing, or count \
-             those with `| __error__ != \"\"` in an objective of their own"
-                .into(),
-        );
-    }
-    if !query.contains("$window") {
-        warnings.push(
-            "the query's range is not [$window], so it counts over another time than the run's"
-                .into(),
-        );
-    }
 }

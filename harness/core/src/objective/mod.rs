@@ -8,17 +8,24 @@ use crate::problem::{Problem, Problems};
 use crate::report::model::{Gate, Signal, Source};
 use crate::scenario::{Dur, Scenario};
 
+mod annotations;
 mod check;
 mod client;
 mod criteria;
+mod kinds;
 mod names;
 mod read;
+mod schema;
+mod signal;
+mod sli;
+mod target;
 #[cfg(test)]
 mod tests;
 mod window;
 mod yaml;
 
 pub use criteria::{Allowance, Baseline, Warn, Worse};
+pub use schema::schema;
 pub use window::TimeWindow;
 
 /// Confidence of each one-sided bound when `harness/confidence` does not say otherwise.
@@ -57,6 +64,68 @@ pub struct Objective {
     pub time_window: Option<TimeWindow>,
     /// What is measured and what it has to be.
     pub indicator: Indicator,
+    /// The value is a share computed elsewhere (`ratioMetric.raw`), of these events: one from 0 to 1.
+    pub raw: Option<Part>,
+    /// What the error budget is a budget of.
+    pub budgeting: Budgeting,
+    /// Where its parts are written.
+    pub written: Written,
+}
+
+/// OpenSLO's `budgetingMethod`: what the target is a share of.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum Budgeting {
+    /// Of events.
+    #[default]
+    Occurrences,
+    /// Of slices of time that are good.
+    Timeslices {
+        /// Length of a slice: `harness/slice`, else `timeSliceWindow`.
+        slice: Dur,
+        /// Least share of good events that makes a slice a good one, above 0 and at most 1. Of no
+        /// meaning with a threshold, which holds in a slice or does not.
+        slice_target: f64,
+        /// Least share of good slices, in `[0, 1)`.
+        target: f64,
+    },
+    /// Of the mean of the slices' own shares.
+    RatioTimeslices {
+        /// As above.
+        slice: Dur,
+    },
+}
+
+impl Budgeting {
+    /// The length of a slice, if time is sliced.
+    #[must_use]
+    pub fn slice(&self) -> Option<Dur> {
+        match self {
+            Self::Occurrences => None,
+            Self::Timeslices { slice, .. } | Self::RatioTimeslices { slice } => Some(*slice),
+        }
+    }
+}
+
+/// Where the parts of an objective are written, where known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The query (or LoadClient spec) of the value, or of the good or bad events.
+    pub metric: Option<Place>,
+    /// The query of all events.
+    pub total: Option<Place>,
+    /// The entry of `spec.objectives`.
+    pub target: Option<Place>,
+}
+
+/// A place in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// As given to [`parse`].
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1.
+    pub column: usize,
 }
 
 /// What is measured and what it has to be.
@@ -274,6 +343,15 @@ impl Objective {
         names::of(self)
     }
 
+    /// The least share of slices, where a threshold is judged slice by slice.
+    #[must_use]
+    pub fn sliced_threshold(&self) -> Option<f64> {
+        match (&self.indicator, self.budgeting) {
+            (Indicator::Threshold { .. }, Budgeting::Timeslices { target, .. }) => Some(target),
+            _ => None,
+        }
+    }
+
     /// What cannot work with this scenario: an unknown request name, a source that is not read.
     #[must_use]
     pub fn check(&self, scenario: &Scenario) -> Vec<Problem> {
@@ -297,11 +375,16 @@ pub fn parse(files: &[(String, String)]) -> Result<Vec<Objective>, Problems> {
 pub fn parse_with_notes(
     files: &[(String, String)],
 ) -> Result<(Vec<Objective>, Vec<String>), Problems> {
-    read::files(files)
+    read::files(files, true)
 }
 
-/// Warnings on an objective that is valid and would still mislead, one sentence each.
-#[must_use]
-pub fn lint(objective: &Objective) -> Vec<String> {
-    check::lint(objective)
+/// As [`parse_with_notes`], where files without any SLO are well: for checking documents that SLOs refer
+/// to, or that nothing is judged by.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_documents(
+    files: &[(String, String)],
+) -> Result<(Vec<Objective>, Vec<String>), Problems> {
+    read::files(files, false)
 }

@@ -6,7 +6,7 @@
 //! evaluator of this crate ([`run`]) or anything else ([`run_on`]), a server reached over HTTP for one.
 
 mod expect;
-mod series;
+pub mod series;
 
 use super::plan;
 use super::{Answer, Options, QueryError, QueryValue};

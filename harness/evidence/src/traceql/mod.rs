@@ -77,3 +77,100 @@ pub enum QueryKind {
     /// Computes series of numbers.
     Metrics,
 }
+
+/// What a query asks for, for those that only want to look at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// What a metrics query computes; `None` for a search.
+    pub computes: Option<Computes>,
+    /// Whether it computes a series for each value of some attributes.
+    pub by: bool,
+    /// Every attribute and intrinsic it names, as it is written in answers.
+    pub attributes: Vec<String>,
+}
+
+/// What a metrics query computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Computes {
+    /// `rate()`
+    Rate,
+    /// `count_over_time()`
+    Count,
+    /// `min_over_time(…)` and its kin, which are exact.
+    Fold,
+    /// `quantile_over_time(…)`, from power-of-two buckets.
+    Quantile,
+    /// `histogram_over_time(…)`, likewise.
+    Histogram,
+    /// `compare(…)`
+    Compare,
+}
+
+/// Reads what a query asks for.
+///
+/// # Errors
+/// What is wrong with it, see [`TraceQlError`].
+pub fn shape(text: &str) -> Result<Shape, TraceQlError> {
+    use ast::Function;
+    let query = parse(text)?;
+    let metric = query.metric.as_ref();
+    let computes = metric.map(|metric| match &metric.function {
+        Function::Rate => Computes::Rate,
+        Function::CountOverTime => Computes::Count,
+        Function::Fold(..) => Computes::Fold,
+        Function::Quantile(..) => Computes::Quantile,
+        Function::Histogram(..) => Computes::Histogram,
+        Function::Compare { .. } => Computes::Compare,
+    });
+    let mut attributes = Vec::new();
+    in_pipeline(&query.pipeline, &mut attributes);
+    for by in metric.iter().flat_map(|metric| &metric.by) {
+        attributes.push(by.to_string());
+    }
+    Ok(Shape {
+        computes,
+        by: metric.is_some_and(|metric| !metric.by.is_empty()),
+        attributes,
+    })
+}
+
+fn in_pipeline(pipeline: &ast::Pipeline, found: &mut Vec<String>) {
+    use ast::{Aggregate, Stage};
+    for stage in pipeline {
+        match stage {
+            Stage::Spans(spans) => in_spanset(spans, found),
+            Stage::Aggregate {
+                aggregate: Aggregate::Over(_, of),
+                ..
+            } => in_expr(of, found),
+            Stage::By(of) => in_expr(of, found),
+            Stage::Select(all) => found.extend(all.iter().map(ToString::to_string)),
+            Stage::Aggregate { .. } | Stage::Coalesce => {}
+        }
+    }
+}
+
+fn in_spanset(spans: &ast::Spanset, found: &mut Vec<String>) {
+    use ast::Spanset;
+    match spans {
+        Spanset::Filter(filter) => filter.iter().for_each(|f| in_expr(f, found)),
+        Spanset::Pipeline(pipeline) => in_pipeline(pipeline, found),
+        Spanset::Op(_, left, right) => {
+            in_spanset(left, found);
+            in_spanset(right, found);
+        }
+    }
+}
+
+fn in_expr(expr: &ast::Expr, found: &mut Vec<String>) {
+    use ast::Expr;
+    match expr {
+        Expr::Static(_) => {}
+        Expr::Attribute(attribute) => found.push(attribute.to_string()),
+        Expr::Not(of) | Expr::Neg(of) => in_expr(of, found),
+        Expr::Binary(_, a, b) => {
+            in_expr(a, found);
+            in_expr(b, found);
+        }
+    }
+}

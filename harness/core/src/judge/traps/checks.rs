@@ -141,7 +141,7 @@ fn files_that_judge_nothing_are_refused() {
     );
     refused(
         &[("a.yaml", good.replacen("Occurrences", "Timeslices", 1))],
-        "not built yet",
+        "timeSliceWindow: is missing",
     );
     refused(
         &[("a.yaml", good.replacen("harness/gate", "harness/gait", 1))],

@@ -6,11 +6,13 @@ use std::sync::LazyLock;
 
 /// A series and its values at successive steps; `None` is no sample.
 #[derive(Debug)]
-pub(super) struct Described {
-    pub(super) labels: Labels,
-    pub(super) values: Vec<Option<f64>>,
+pub struct Described {
+    /// Its labels, the name among them.
+    pub labels: Labels,
+    /// One a step.
+    pub values: Vec<Option<f64>>,
     /// What it holds that is not supported; it has no values then.
-    pub(super) beyond: Option<&'static str>,
+    pub beyond: Option<&'static str>,
 }
 
 impl Described {
@@ -24,7 +26,11 @@ impl Described {
     }
 }
 
-pub(super) fn describe(line: &str) -> Result<Described, String> {
+/// Reads a series and its values.
+///
+/// # Errors
+/// What cannot be read.
+pub fn describe(line: &str) -> Result<Described, String> {
     let (labels, rest) = labels(line)?;
     let beyond = if rest.contains("{{") {
         Some("native histograms")
