@@ -95,7 +95,8 @@ fn check(file: &Path, run: Option<&run_dir::FinishedRun>) -> Result<Checked, Pro
         (inputs::slo_texts(&[file.to_owned()])?, None, "")
     };
     let (objectives, notes) = objective::parse_documents(&texts)?;
-    let what = format!("{kind}{} objectives", objectives.len());
+    let s = if objectives.len() == 1 { "" } else { "s" };
+    let what = format!("{kind}{} objective{s}", objectives.len());
     let context = Context {
         scenario: scenario.as_ref(),
     };

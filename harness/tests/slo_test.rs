@@ -117,7 +117,7 @@ fn an_expectation_that_is_not_met_is_10_with_its_line_and_why() {
         let (code, out, _) = harness(&["test", &files.path("t.yaml")]);
         assert_eq!(code, Some(10), "{out}");
         assert!(out.contains("t.yaml:5: ") && out.contains(why), "{out}");
-        assert!(out.ends_with("1 tests, 1 failed\n"), "{out}");
+        assert!(out.ends_with("1 test, 1 failed\n"), "{out}");
     }
 }
 
@@ -202,7 +202,7 @@ tests:
     let (code, out, err) = harness(&["check", "--strict", &files.path("slo.yaml")]);
     assert_eq!(code, Some(2), "{out}");
     assert!(
-        out.contains("slo.yaml:9:51: warning[or-vector]: errors: "),
+        out.contains("slo.yaml:9:62: warning[or-vector]: errors: "),
         "{out}"
     );
     assert!(err.contains("1 warning, and --strict takes none"), "{err}");

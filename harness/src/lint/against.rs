@@ -108,8 +108,11 @@ fn is_empty(answers: &AnswerBook, query: &Query) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use harness_core::query::{Answer, Backend};
+    use harness_core::record::{BackendUsed, Generator, RUN_SCHEMA, RunFacts, Settled, Target};
+    use harness_core::units::{Nanos, Seed, UnixNanos};
+
     use super::*;
-    use harness_core::units::UnixNanos;
 
     #[test]
     fn a_question_is_known_by_its_query() {
@@ -124,5 +127,99 @@ mod tests {
         ));
         assert!(!asks(&query("sum(b[31s])"), "sum(a[$window])"));
         assert!(asks(&query("sum(a)"), "sum(a)"));
+    }
+
+    /// A run of 10 s that read Loki, with this answer to whatever the objective asks.
+    fn run(objectives: &[Objective], body: &str) -> FinishedRun {
+        let scenario = "apiVersion: harness/v1
+kind: Scenario
+metadata: {name: it}
+spec:
+  seed: 1
+  target: {url: \"http://127.0.0.1:1\"}
+  telemetry: {loki: {url: \"http://127.0.0.1:1\"}}
+  requests: [{name: one, method: GET, path: /}]
+  loads: [{name: l, mix: {one: 1}, executor: constant-arrival-rate, stages: [{phase: measure, rate: 1/s, for: 10s}]}]
+";
+        let parsed = Scenario::parse(scenario, "it.yaml").unwrap();
+        let facts = RunFacts {
+            schema: RUN_SCHEMA.into(),
+            run_id: "r1".into(),
+            harness_version: String::new(),
+            scenario: "it".into(),
+            scenario_sha256: String::new(),
+            seed: Seed(1),
+            started: UnixNanos(1_767_225_600_000_000_000),
+            drained: Nanos(10_000_000_000),
+            stretches: harness_core::schedule::stretches(&parsed),
+            generator: Generator::default(),
+            target: Target::default(),
+            service: "it".into(),
+            expect_version: None,
+            backends: [(
+                Backend::Loki,
+                BackendUsed {
+                    url: "http://127.0.0.1:1".into(),
+                    embedded: false,
+                    refused: 0,
+                },
+            )]
+            .into(),
+            settled: Settled::default(),
+            faults: Vec::new(),
+            stop: None,
+        };
+        let mut answers = AnswerBook::default();
+        let queries = judge::objective_queries(&RunRecord {
+            scenario: &parsed,
+            objectives,
+            facts: &facts,
+            rows: &[],
+            answers: &answers,
+        });
+        for query in queries {
+            answers.insert(Answer {
+                query,
+                at: facts.started,
+                status: Some(200),
+                body: body.into(),
+                error: None,
+            });
+        }
+        FinishedRun {
+            scenario: scenario.into(),
+            slos: Vec::new(),
+            facts,
+            rows: Vec::new(),
+            answers,
+        }
+    }
+
+    fn objectives(op: &str) -> Vec<Objective> {
+        let text = format!(
+            "apiVersion: openslo/v1\nkind: SLO\nmetadata: {{name: lines}}\nspec:\n  indicator:\n    spec:\n      thresholdMetric: {{metricSource: {{type: Loki, spec: {{query: 'sum(count_over_time({{a=\"b\"}} [$window]))'}}}}}}\n  budgetingMethod: Occurrences\n  objectives: [{{op: {op}, value: 1, target: 0.9}}]\n"
+        );
+        harness_core::objective::parse(&[("it.yaml".into(), text)]).unwrap()
+    }
+
+    #[test]
+    fn a_query_that_matched_nothing_is_told_and_one_that_did_is_not() {
+        let objectives = objectives("gte");
+        let nothing = r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#;
+        let (warnings, unasked) = against(&objectives, &run(&objectives, nothing)).unwrap();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert_eq!(warnings[0].id, Id::UnseenSelector);
+        let place = warnings[0].place.as_ref().unwrap();
+        assert_eq!((place.file.as_str(), place.line), ("it.yaml", 7));
+        assert!(unasked.is_empty());
+
+        let some = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"3"]}]}}"#;
+        let (warnings, unasked) = against(&objectives, &run(&objectives, some)).unwrap();
+        assert!(warnings.is_empty() && unasked.is_empty(), "{warnings:?}");
+
+        // What was never asked, or not answered, says nothing of the query.
+        let (warnings, unasked) = against(&objectives, &run(&[], nothing)).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        assert_eq!(unasked, ["lines"]);
     }
 }

@@ -76,7 +76,8 @@ fn text(outcomes: &[FileOutcome]) -> String {
             }
         }
     }
-    out.push_str(&format!("{tests} tests, {failed} failed\n"));
+    let s = if tests == 1 { "" } else { "s" };
+    out.push_str(&format!("{tests} test{s}, {failed} failed\n"));
     out
 }
 
