@@ -29,6 +29,7 @@ pub fn against(
             facts: &run.facts,
             rows: &run.rows,
             answers: &run.answers,
+            baselines: None,
         })
     };
     // What is asked for the charts, whatever the objectives.
@@ -168,6 +169,7 @@ spec:
             settled: Settled::default(),
             faults: Vec::new(),
             stop: None,
+            context: harness_core::record::context::Context::default(),
         };
         let mut answers = AnswerBook::default();
         let queries = judge::objective_queries(&RunRecord {
@@ -176,6 +178,7 @@ spec:
             facts: &facts,
             rows: &[],
             answers: &answers,
+            baselines: None,
         });
         for query in queries {
             answers.insert(Answer {
@@ -192,6 +195,7 @@ spec:
             facts,
             rows: Vec::new(),
             answers,
+            baselines: None,
         }
     }
 

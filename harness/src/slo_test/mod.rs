@@ -198,6 +198,7 @@ fn record<'a>(
         facts,
         rows: &world.rows,
         answers,
+        baselines: None,
     }
 }
 
@@ -237,6 +238,7 @@ fn facts(world: &World, embedded: &Embedded) -> RunFacts {
         },
         faults: Vec::new(),
         stop: None,
+        context: harness_core::record::context::Context::default(),
     }
 }
 

@@ -56,6 +56,10 @@ pub(super) fn budget(
     production: Option<&(f64, String)>,
 ) -> Option<BudgetResult> {
     let window = objective.time_window.as_ref()?;
+    // What follows reckons in events; a budget of slices would be burnt by time.
+    if objective.budgeting.slice().is_some() {
+        return None;
+    }
     let Indicator::Ratio { target, .. } = objective.indicator else {
         return None;
     };

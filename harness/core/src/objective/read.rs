@@ -412,12 +412,16 @@ fn objective(
     let Some(budgeting) = budgeting else {
         return;
     };
-    let sliced = measured.is_threshold() && budgeting.slice().is_some();
-    for (name, text) in [("warn", &notes.warn), ("baseline", &notes.baseline)] {
-        if let (true, Some(text)) = (sliced, text) {
+    let sliced = budgeting.slice().is_some();
+    let unfit = [
+        ("warn", &notes.warn, sliced && measured.is_threshold()),
+        ("baseline", &notes.baseline, sliced),
+    ];
+    for (name, text, unfit) in unfit {
+        if let (true, Some(text)) = (unfit, text) {
             let key = format!("metadata.annotations.harness/{name}");
             let hint = "leave it out, or use budgetingMethod: Occurrences";
-            let message = "has no meaning for a threshold that is judged slice by slice";
+            let message = "is not built for what is judged slice by slice";
             reader.problem(place(text.referenced), &key, message, hint);
         }
     }

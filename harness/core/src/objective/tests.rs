@@ -427,6 +427,12 @@ fn slices_are_read_with_their_length() {
             "displayName: a",
             "has no meaning with Occurrences",
         ),
+        (
+            "Timeslices",
+            "harness/baseline: \"+10%\"",
+            "timeSliceTarget: 0.9, timeSliceWindow: 1m",
+            "is not built for what is judged slice by slice",
+        ),
     ] {
         let told = refused(&sliced(method, annotations, entry));
         assert!(told.contains(why), "{told}");

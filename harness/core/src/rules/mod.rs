@@ -122,6 +122,9 @@ fn exportable(objective: &Objective) -> Result<Slo<'_>, String> {
         };
         return Err(format!("its events are counted by {source}"));
     };
+    if objective.budgeting.slice().is_some() {
+        return Err("its budget is of slices of time, and these rules count events".into());
+    }
     let window = objective
         .time_window
         .as_ref()

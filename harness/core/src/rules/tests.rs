@@ -127,3 +127,16 @@ fn without_a_period_there_is_nothing_to_alert_on() {
         "{exported:?}"
     );
 }
+
+#[test]
+fn a_budget_of_slices_is_no_budget_of_events() {
+    let events = slo("served", "good", "sum(ok_total)", "0.99", MONTH);
+    let slices = events.replace("Occurrences", "Timeslices").replace(
+        "target: 0.99",
+        "target: 0.99, timeSliceTarget: 0.9, timeSliceWindow: 1m",
+    );
+    assert_eq!(rules(&objectives(&events)).exported, ["served"]);
+    let exported = rules(&objectives(&slices));
+    assert_eq!(exported.exported, [""; 0]);
+    assert!(exported.left_out[0].1.contains("slices of time"));
+}
