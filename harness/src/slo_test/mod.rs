@@ -20,6 +20,7 @@ use harness_core::report::model::Report;
 use harness_core::scenario::BackendAddress;
 use harness_core::schedule::stretches;
 use harness_core::units::Seed;
+use harness_evidence::Evidence;
 
 pub use outcome::Form;
 
@@ -146,9 +147,11 @@ async fn judged(
     test: (usize, &Test),
     objectives: &[Objective],
 ) -> Result<Report, Failure> {
-    let embedded = Embedded::start().await.map_err(Failure::Internal)?;
+    let evidence = Evidence::default();
+    let served = Embedded::serve(evidence.clone()).await;
+    let embedded = served.map_err(Failure::Internal)?;
     let report = async {
-        let world = world::build(file, tests, test, embedded.evidence())
+        let world = world::build(file, tests, test, &evidence)
             .map_err(|wrong| Failure::Config(wrong.to_string()))?;
         let mut backends = Backends::none();
         for backend in BACKENDS {
@@ -160,11 +163,11 @@ async fn judged(
             };
             backends.add(backend, &address).map_err(Failure::Internal)?;
         }
-        let facts = facts(&world, &embedded);
+        let facts = facts(&world, &embedded, &evidence);
         Ok(ask_and_judge(&world, &facts, objectives, &backends).await)
     }
     .await;
-    embedded.stop().await;
+    embedded.stop().await.map_err(Failure::Internal)?;
     report
 }
 
@@ -203,11 +206,16 @@ fn record<'a>(
 }
 
 /// The facts of a run in which nothing went wrong with the generator.
-fn facts(world: &World, embedded: &Embedded) -> RunFacts {
+fn facts(world: &World, embedded: &Embedded, evidence: &Evidence) -> RunFacts {
+    let refused = |backend| match backend {
+        Backend::Prometheus => evidence.metrics.stats().refused(),
+        Backend::Loki => evidence.logs.stats().refused(),
+        Backend::Tempo => evidence.traces.stats().refused(),
+    };
     let used = |backend: Backend| BackendUsed {
         url: embedded.urls.get(&backend).cloned().unwrap_or_default(),
         embedded: true,
-        refused: embedded.refused(backend),
+        refused: refused(backend),
     };
     RunFacts {
         schema: RUN_SCHEMA.into(),
