@@ -14,7 +14,7 @@ use super::reading::Reading;
 use super::stat::{self, Correlation};
 use super::streams::Streams;
 use super::tiers;
-use crate::objective::{ClientFigure, Indicator, Metric, Objective, Time};
+use crate::objective::{Budgeting, ClientFigure, Indicator, Metric, Objective, Time};
 use crate::query::Query;
 use crate::record::context::Counted;
 use crate::report::model::{Gate, ObjectiveResult, Place, Threshold, Verdict};
@@ -315,7 +315,12 @@ fn take(record: &RunRecord, case: &mut Case, said: Reading<Said>, streams: &mut 
                 total,
                 unseen,
                 target,
-                correlation: streams.of(case.objective, total),
+                correlation: match case.objective.budgeting {
+                    Budgeting::Timeslices { .. } => {
+                        streams.of(case.objective, total).of_blocks(total as f64)
+                    }
+                    _ => streams.of(case.objective, total),
+                },
                 good_are: "good".into(),
                 how,
             });

@@ -49,6 +49,18 @@ impl Correlation {
         }
     }
 
+    /// The correlation of `blocks` blocks that the series is cut into: what ties requests together over
+    /// less than a block's length ties no blocks.
+    #[must_use]
+    pub fn of_blocks(self, blocks: f64) -> Self {
+        let length = (self.n / blocks.max(1.0)).max(1.0);
+        Self {
+            time: (self.time / length).max(1.0),
+            at_most: (self.at_most / length).max(1.0),
+            n: blocks,
+        }
+    }
+
     /// From an estimate of `τ` (less than 1 counts as 1) over a series of `n`, with its upper limit
     /// at a tenth of the error that `confidence` leaves.
     ///
