@@ -20,8 +20,8 @@ fn help_names_every_command_and_every_exit_code() {
     let (code, out, _) = harness(&["--help"]);
     assert_eq!(code, Some(0));
     for command in [
-        "run", "judge", "compare", "report", "explain", "doctor", "check", "test", "export", "stack",
-        "schema",
+        "run", "judge", "compare", "report", "explain", "doctor", "check", "test", "export",
+        "stack", "schema",
     ] {
         assert!(out.contains(command), "{out}");
     }

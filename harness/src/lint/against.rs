@@ -170,6 +170,8 @@ spec:
             faults: Vec::new(),
             stop: None,
             context: harness_core::record::context::Context::default(),
+            grafana: None,
+            slo_files: std::collections::BTreeMap::new(),
         };
         let mut answers = AnswerBook::default();
         let queries = judge::objective_queries(&RunRecord {

@@ -247,6 +247,8 @@ fn facts(world: &World, embedded: &Embedded, evidence: &Evidence) -> RunFacts {
         faults: Vec::new(),
         stop: None,
         context: harness_core::record::context::Context::default(),
+        grafana: None,
+        slo_files: std::collections::BTreeMap::new(),
     }
 }
 
