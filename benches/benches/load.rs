@@ -166,6 +166,8 @@ fn observations() -> Vec<Observation> {
             },
             status: (!late).then_some(200),
             bytes: if late { 0 } else { 312 },
+            first_event: None,
+            gaps: Vec::new(),
             trace: plan.trace,
             span: plan.span,
             sampled: plan.sampled,

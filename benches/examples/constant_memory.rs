@@ -73,6 +73,8 @@ fn main() -> ExitCode {
             },
             status: (!lost).then_some(200),
             bytes: 100,
+            first_event: None,
+            gaps: Vec::new(),
             trace: plan.trace,
             span: plan.span,
             sampled: plan.sampled,

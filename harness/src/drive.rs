@@ -1,28 +1,32 @@
 //! Arrivals become observations. The only place that waits for the schedule.
 //!
-//! Pacing runs on a thread of its own: a runtime's timer wheel is a millisecond coarse, and a busy
-//! event loop must show as lateness of sends, not move the schedule. The n-th arrival is due at an
-//! instant computed from the start; nothing is chained, so nothing drifts. What is due, and what
+//! Pacing and requests share one thread and one event loop, which does nothing else: a second thread
+//! would have to wake the first for every request, which costs as much as sending it. The runtime's
+//! timer wheel is a millisecond coarse, so the wait is for the kernel's own timer (`alarm`). The n-th
+//! arrival is due at an instant computed from the start; nothing is chained, so nothing drifts, and
+//! an event loop too busy to come round in time shows as lateness of sends. What is due, and what
 //! follows from a completion, is the [`Timetable`]'s business, which holds no clock: the same code
 //! runs in a runtime whose time is virtual ([`Drive::run_in_runtime`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender as StdSender};
-use std::time::Duration;
 
 use harness_core::observation::{Observation, Outcome};
 use harness_core::request::Captured;
 use harness_core::scenario::Scenario;
 use harness_core::schedule::{Arrival, Next, Shard, Tapes, Timetable};
-use harness_core::units::Nanos;
-use tokio::runtime::Handle;
+use harness_core::units::{Nanos, SpanId, TraceId};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
+use crate::alarm::Alarm;
 use crate::clock::Clock;
+use crate::observed::Observed;
 
-/// What the pacing thread is told.
+/// Overdue arrivals that are dispatched before those dispatched get their turn to be sent.
+const BURST: u32 = 16;
+
+/// What pacing is told.
 #[derive(Debug, Clone, Copy)]
 pub enum Tell {
     /// A closed user's request (or flow) is done.
@@ -45,6 +49,8 @@ pub struct Gauges {
     pub in_flight: AtomicU32,
     /// Arrivals so far.
     pub scheduled: AtomicU64,
+    /// Requests whose task broke down: defects of the harness.
+    pub broken: AtomicU64,
 }
 
 /// What carries requests out: the network, or a model of a service.
@@ -74,18 +80,13 @@ pub struct Drive<E> {
     pub sender: Arc<E>,
     /// The run's clock.
     pub clock: Clock,
-    /// Runtime that requests run on.
-    pub runtime: Handle,
     /// Where observations go.
-    pub observed: UnboundedSender<Observation>,
+    pub observed: Arc<Observed>,
     /// Ends all requests that are still out.
     pub kill: CancellationToken,
     /// Live numbers.
     pub gauges: Arc<Gauges>,
 }
-
-/// Tells whoever paces.
-type Teller = Arc<dyn Fn(Tell) + Send + Sync>;
 
 /// A load's slots: how many there are, and how many are taken.
 struct Slots {
@@ -99,28 +100,19 @@ enum Wait {
 }
 
 impl<E: Exchange> Drive<E> {
-    /// Runs the schedule to its end, or until told to stop. Blocks: call it on a thread of its own.
-    /// When it returns nothing new is sent but later steps of flows; requests may still be out.
-    pub fn run(&self, tell: &StdSender<Tell>, told: &Receiver<Tell>) {
-        let mut table = self.timetable();
-        let slots = self.slots();
-        let tell = tell.clone();
-        // The receiver lives as long as the pacing; after it there is nobody to tell.
-        let teller: Teller = Arc::new(move |what| {
-            let _ = tell.send(what);
-        });
-        while let Some(due) = self.due(&mut table) {
-            // With nothing due only a completion can bring the next arrival.
-            let patience = due.map_or(Duration::from_secs(3600), |due| self.clock.until(due));
-            let wait = match told.recv_timeout(patience) {
-                Ok(tell) => Wait::Told(tell),
-                Err(RecvTimeoutError::Timeout) if due.is_some() => Wait::Due,
-                Err(_) => Wait::Told(Tell::Stop),
-            };
-            if !self.step(&mut table, &slots, &teller, wait) {
-                return;
-            }
-        }
+    /// Runs the schedule to its end, or until told to stop, in a runtime of one thread that has
+    /// nothing else to do. When it returns nothing new is sent but later steps of flows; requests may
+    /// still be out, as tasks of that runtime.
+    ///
+    /// # Errors
+    /// When the system gives no timer.
+    pub async fn run(
+        &self,
+        tell: &UnboundedSender<Tell>,
+        told: &mut UnboundedReceiver<Tell>,
+    ) -> std::io::Result<()> {
+        self.paced(Some(Alarm::new()?), tell, told).await;
+        Ok(())
     }
 
     /// The same on a runtime's own timer. That is too coarse for a load over the network; where the
@@ -130,20 +122,25 @@ impl<E: Exchange> Drive<E> {
         tell: &UnboundedSender<Tell>,
         told: &mut UnboundedReceiver<Tell>,
     ) {
+        self.paced(None, tell, told).await;
+    }
+
+    async fn paced(
+        &self,
+        alarm: Option<Alarm>,
+        tell: &UnboundedSender<Tell>,
+        told: &mut UnboundedReceiver<Tell>,
+    ) {
         let mut table = self.timetable();
         let slots = self.slots();
-        let tell = tell.clone();
-        let teller: Teller = Arc::new(move |what| {
-            let _ = tell.send(what);
-        });
+        let mut pace = Pace {
+            alarm,
+            clock: self.clock,
+            burst: 0,
+        };
         while let Some(due) = self.due(&mut table) {
-            let at = due.map(|due| tokio::time::Instant::from_std(self.clock.instant(due)));
-            let wait = tokio::select! {
-                biased;
-                tell = told.recv() => Wait::Told(tell.unwrap_or(Tell::Stop)),
-                () = until(at) => Wait::Due,
-            };
-            if !self.step(&mut table, &slots, &teller, wait) {
+            let wait = pace.wait(due, told).await;
+            if !self.step(&mut table, &slots, tell, wait) {
                 return;
             }
         }
@@ -170,7 +167,13 @@ impl<E: Exchange> Drive<E> {
     }
 
     /// Does what a wait ended for; false when told to stop.
-    fn step(&self, table: &mut Timetable, slots: &[Slots], tell: &Teller, wait: Wait) -> bool {
+    fn step(
+        &self,
+        table: &mut Timetable,
+        slots: &[Slots],
+        tell: &UnboundedSender<Tell>,
+        wait: Wait,
+    ) -> bool {
         match wait {
             Wait::Due => {
                 if let Some(arrival) = table.take() {
@@ -204,100 +207,195 @@ impl<E: Exchange> Drive<E> {
         let mut next = Some(*arrival);
         while let Some(arrival) = next {
             self.gauges.scheduled.fetch_add(1, Ordering::Relaxed);
-            // The receiver lives as long as the run; without it there is nobody to tell.
-            let _ = self
-                .observed
-                .send(self.sender.not_sent(&arrival, outcome, at, why));
+            let seen = self.sender.not_sent(&arrival, outcome, at, why);
+            self.observed.push(seen);
             outcome = Outcome::NotReached;
             next = arrival.next_step(&self.scenario, arrival.due);
         }
     }
 
-    fn dispatch(&self, arrival: Arrival, slots: &Slots, tell: &Teller) {
+    fn dispatch(&self, arrival: Arrival, slots: &Slots, tell: &UnboundedSender<Tell>) {
         if slots.out.load(Ordering::Acquire) >= slots.most {
             let why = "as many requests were out as maxInFlight allows";
             self.give_up(&arrival, Outcome::Dropped, self.clock.now(), why);
             return;
         }
         slots.out.fetch_add(1, Ordering::AcqRel);
+        self.gauges.scheduled.fetch_add(1, Ordering::Relaxed);
+        self.gauges.in_flight.fetch_add(1, Ordering::Relaxed);
         let journey = Journey {
+            now: Some(arrival),
+            ended: self.clock.now(),
             scenario: arrival.flow.map(|_| Arc::clone(&self.scenario)),
             sender: Arc::clone(&self.sender),
-            observed: self.observed.clone(),
+            observed: Arc::clone(&self.observed),
             kill: self.kill.clone(),
             gauges: Arc::clone(&self.gauges),
+            out: Arc::clone(&slots.out),
+            clock: self.clock,
+            load: arrival.load,
+            user: arrival.vu.map(|vu| (tell.clone(), vu)),
         };
-        journey.gauges.scheduled.fetch_add(1, Ordering::Relaxed);
-        journey.gauges.in_flight.fetch_add(1, Ordering::Relaxed);
-        let out = Arc::clone(&slots.out);
-        let user = arrival.vu.map(|vu| (Arc::clone(tell), vu));
-        self.runtime.spawn(async move {
-            let load = arrival.load;
-            let gauges = Arc::clone(&journey.gauges);
-            let at = journey.go(arrival).await;
-            out.fetch_sub(1, Ordering::AcqRel);
-            gauges.in_flight.fetch_sub(1, Ordering::Relaxed);
-            if let Some((tell, vu)) = user {
-                tell(Tell::Completed { load, vu, at });
+        tokio::spawn(journey.go());
+    }
+}
+
+/// Waits for what comes first: an arrival's instant, or something told.
+struct Pace {
+    /// `None`: the runtime's own timer.
+    alarm: Option<Alarm>,
+    clock: Clock,
+    /// Overdue arrivals since the event loop last came round.
+    burst: u32,
+}
+
+impl Pace {
+    async fn wait(&mut self, due: Option<Nanos>, told: &mut UnboundedReceiver<Tell>) -> Wait {
+        if let Ok(tell) = told.try_recv() {
+            return Wait::Told(tell);
+        }
+        let Some(due) = due else {
+            // With nothing due only a completion can bring the next arrival.
+            return Wait::Told(told.recv().await.unwrap_or(Tell::Stop));
+        };
+        if self.clock.until(due).is_zero() {
+            self.burst += 1;
+            if self.burst >= BURST {
+                self.burst = 0;
+                tokio::task::yield_now().await;
             }
-        });
+            return Wait::Due;
+        }
+        self.burst = 0;
+        let instant = self.clock.instant(due);
+        tokio::select! {
+            biased;
+            tell = told.recv() => Wait::Told(tell.unwrap_or(Tell::Stop)),
+            () = ring(self.alarm.as_mut(), instant) => Wait::Due,
+        }
     }
 }
 
-async fn until(at: Option<tokio::time::Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
+async fn ring(alarm: Option<&mut Alarm>, instant: std::time::Instant) {
+    match alarm {
+        Some(alarm) => alarm.at(instant).await,
+        None => tokio::time::sleep_until(instant.into()).await,
     }
 }
 
-/// One arrival on its way: a request, or a flow of them.
-struct Journey<E> {
+/// One arrival on its way: a request, or a flow of them. However its task ends, also by a panic, its
+/// row is recorded, its slot given back and its user told: one defect must not leave the schedule
+/// waiting for ever.
+struct Journey<E: Exchange> {
+    /// The request that is out.
+    now: Option<Arrival>,
+    /// When the last one was done.
+    ended: Nanos,
     /// Of a flow.
     scenario: Option<Arc<Scenario>>,
     sender: Arc<E>,
-    observed: UnboundedSender<Observation>,
+    observed: Arc<Observed>,
     kill: CancellationToken,
     gauges: Arc<Gauges>,
+    out: Arc<AtomicU32>,
+    clock: Clock,
+    load: u16,
+    user: Option<(UnboundedSender<Tell>, u32)>,
 }
 
 impl<E: Exchange> Journey<E> {
-    /// Sends the request, and the steps after it as long as each is answered as expected. Returns
-    /// when the last one was done.
-    async fn go(self, first: Arrival) -> Nanos {
+    /// Sends the request, and the steps after it as long as each is answered as expected.
+    async fn go(mut self) {
         let mut captured = Captured::new();
-        let mut arrival = first;
-        loop {
+        while let Some(arrival) = self.now {
             let (seen, values) = self.sender.exchange(arrival, &captured, &self.kill).await;
-            let (at, well) = (seen.done, seen.outcome == Outcome::Expected);
-            let _ = self.observed.send(seen);
-            let Some(next) = self.after(&arrival, at) else {
-                return at;
+            let well = seen.outcome == Outcome::Expected;
+            self.ended = seen.done;
+            self.now = None;
+            self.observed.push(seen);
+            let Some(next) = self.after(&arrival) else {
+                return;
             };
-            self.gauges.scheduled.fetch_add(1, Ordering::Relaxed);
             if !well {
-                self.give_up(next, at);
-                return at;
+                return self.give_up(next);
             }
+            self.gauges.scheduled.fetch_add(1, Ordering::Relaxed);
             captured.extend(values);
-            arrival = next;
+            self.now = Some(next);
         }
     }
 
-    fn after(&self, arrival: &Arrival, at: Nanos) -> Option<Arrival> {
-        arrival.next_step(self.scenario.as_ref()?, at)
+    fn after(&self, arrival: &Arrival) -> Option<Arrival> {
+        arrival.next_step(self.scenario.as_ref()?, self.ended)
     }
 
-    fn give_up(&self, first: Arrival, at: Nanos) {
+    fn give_up(&self, first: Arrival) {
         let why = "an earlier step of the flow failed";
         let mut next = Some(first);
         while let Some(arrival) = next {
-            let seen = self.sender.not_sent(&arrival, Outcome::NotReached, at, why);
-            let _ = self.observed.send(seen);
-            next = self.after(&arrival, at);
-            if next.is_some() {
-                self.gauges.scheduled.fetch_add(1, Ordering::Relaxed);
-            }
+            self.gauges.scheduled.fetch_add(1, Ordering::Relaxed);
+            let outcome = Outcome::NotReached;
+            let seen = self.sender.not_sent(&arrival, outcome, self.ended, why);
+            self.observed.push(seen);
+            next = self.after(&arrival);
         }
+    }
+
+    /// The task broke down over a request. Its planning may be what broke, so nothing is planned.
+    fn broke(&mut self, arrival: Arrival) {
+        self.gauges.broken.fetch_add(1, Ordering::Relaxed);
+        self.ended = self.clock.now();
+        let why = "the generator's own task broke down; this is a defect of the harness";
+        let outcome = Outcome::GeneratorFailed;
+        self.observed
+            .push(unplanned(&arrival, outcome, self.ended, why));
+        let mut next = self.after(&arrival);
+        while let Some(arrival) = next {
+            self.gauges.scheduled.fetch_add(1, Ordering::Relaxed);
+            let why = "an earlier step of the flow broke down";
+            let outcome = Outcome::NotReached;
+            self.observed
+                .push(unplanned(&arrival, outcome, self.ended, why));
+            next = self.after(&arrival);
+        }
+    }
+}
+
+impl<E: Exchange> Drop for Journey<E> {
+    fn drop(&mut self) {
+        if let Some(arrival) = self.now.take() {
+            self.broke(arrival);
+        }
+        self.out.fetch_sub(1, Ordering::AcqRel);
+        self.gauges.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if let Some((tell, vu)) = self.user.take() {
+            let (load, at) = (self.load, self.ended);
+            // Whoever is not there any more needs not be told.
+            let _ = tell.send(Tell::Completed { load, vu, at });
+        }
+    }
+}
+
+/// A row of a request of which there is not even a plan: it has no trace.
+fn unplanned(arrival: &Arrival, outcome: Outcome, at: Nanos, why: &str) -> Observation {
+    Observation {
+        id: arrival.id,
+        request: arrival.request,
+        load: arrival.load,
+        phase: arrival.phase,
+        due: arrival.due,
+        sent: None,
+        first_byte: None,
+        done: at,
+        outcome,
+        status: None,
+        bytes: 0,
+        first_event: None,
+        gaps: Vec::new(),
+        trace: TraceId([0; 16]),
+        span: SpanId([0; 8]),
+        sampled: false,
+        correct: None,
+        detail: Some(why.into()),
     }
 }

@@ -9,6 +9,8 @@ use harness_core::scenario::Scenario;
 
 use crate::set::{self, Set};
 
+use crate::send::SendOptions;
+
 /// Most bytes of one input file.
 const MAX_FILE: u64 = 256 << 20;
 
@@ -26,6 +28,8 @@ pub struct Inputs {
     pub objectives: Vec<Objective>,
     /// Datasets, and instants to replay, by the path the scenario uses.
     pub datasets: BTreeMap<String, String>,
+    /// The directory that paths in the scenario are relative to.
+    pub base: PathBuf,
 }
 
 /// A problem of a whole file.
@@ -305,6 +309,14 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Inputs, Problems> {
     });
     if problems.is_empty() {
         problems.extend(misfits(&scenario, &datasets));
+        let sending = SendOptions::of(&scenario, base).and_then(|options| options.check());
+        problems.extend(sending.err().map(|message| Problem {
+            file: name.clone(),
+            at: None,
+            key: "spec.target.tls".into(),
+            message,
+            hint: Some("name PEM files, relative to the scenario file".into()),
+        }));
     }
     if problems.is_empty() {
         Ok(Inputs {
@@ -314,6 +326,7 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Inputs, Problems> {
             slos,
             objectives,
             datasets,
+            base: base.to_owned(),
         })
     } else {
         Err(Problems(problems))
@@ -345,6 +358,7 @@ pub fn of_texts(name: &str, text: String, slos: Vec<(String, String)>) -> Result
         slos,
         objectives,
         datasets,
+        base: PathBuf::new(),
     })
 }
 

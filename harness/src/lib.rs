@@ -6,21 +6,25 @@
 //! [`run_dir`] and has it judged from there ([`output`]): a live verdict and one made offline take
 //! the same road. `rejudge` puts new questions to the evidence of an old run.
 
+mod alarm;
 pub mod attack;
 pub mod backends;
 pub mod baseline;
 pub mod check;
 pub mod cli;
 pub mod clock;
+pub mod columns;
 pub mod compare;
 pub mod doctor;
 pub mod drive;
 pub mod embedded;
 pub mod export;
 pub mod finished;
+pub mod histograms;
 pub mod init;
 pub mod inputs;
 pub mod lint;
+pub mod observed;
 pub mod output;
 pub mod own;
 pub mod progress;

@@ -1,6 +1,12 @@
 //! What the harness knows of its own process.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+
+use harness_core::record::Generator;
+use harness_core::units::Nanos;
+use tokio::time::Instant;
 
 /// CPU seconds (user and system) of this process so far, from `/proc/self/stat`; `None` elsewhere.
 #[must_use]
@@ -71,14 +77,88 @@ pub fn ephemeral_ports() -> Option<u64> {
     Some(last.checked_sub(first)? + 1)
 }
 
-/// Watches the event loop it is spawned on: how much later than asked a task runs.
-pub async fn watch_stalls(longest: std::sync::Arc<std::sync::atomic::AtomicU64>) {
+/// What the generator sees of itself while it sends.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Longest time the event loop did not come round, nanoseconds.
+    stall: AtomicU64,
+    /// CPU nanoseconds of the sending thread, and the wall nanoseconds they were counted over.
+    cpu: AtomicU64,
+    wall: AtomicU64,
+    /// Busiest stretch of about a second: share of one core, millionths.
+    busiest: AtomicU64,
+    /// Most files open at once.
+    files: AtomicU64,
+    /// Whether the system runs the sending thread before others.
+    first: AtomicBool,
+}
+
+impl Watch {
+    /// To be called on the sending thread when it begins.
+    pub fn thread_begins(&self) {
+        self.first.store(run_first(), Ordering::Relaxed);
+    }
+
+    /// Puts what was seen into the record.
+    pub fn tell(&self, facts: &mut Generator) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        facts.longest_stall = Nanos(read(&self.stall));
+        facts.runs_first = self.first.load(Ordering::Relaxed);
+        let wall = read(&self.wall);
+        facts.sender_cpu_share = (wall > 0).then(|| read(&self.cpu) as f64 / wall as f64);
+        facts.busiest_second = read(&self.busiest) as f64 / 1e6;
+        facts.open_files = Some(read(&self.files)).filter(|files| *files > 0);
+    }
+}
+
+/// Watches the event loop it runs on: how much later than asked a task runs, and how much of a core
+/// its thread uses.
+pub async fn watch_loop(watch: Arc<Watch>) {
     const EVERY: Duration = Duration::from_millis(20);
+    const SECOND: Duration = Duration::from_secs(1);
+    let cpu = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(
+            u64::try_from(time.tv_sec).unwrap_or(0),
+            u32::try_from(time.tv_nsec).unwrap_or(0),
+        )
+    };
+    let nanos = |time: Duration| Nanos::from_duration(time).0;
+    let (start, start_cpu) = (Instant::now(), cpu());
+    let (mut second, mut second_cpu) = (start, start_cpu);
     loop {
-        let asked = tokio::time::Instant::now() + EVERY;
+        let asked = Instant::now() + EVERY;
         tokio::time::sleep_until(asked).await;
-        let late = tokio::time::Instant::now().saturating_duration_since(asked);
-        let nanos = u64::try_from(late.as_nanos()).unwrap_or(u64::MAX);
-        longest.fetch_max(nanos, std::sync::atomic::Ordering::Relaxed);
+        let now = Instant::now();
+        let late = now.saturating_duration_since(asked);
+        watch.stall.fetch_max(nanos(late), Ordering::Relaxed);
+        let passed = now.duration_since(second);
+        if passed >= SECOND {
+            let used = cpu();
+            let share = used.saturating_sub(second_cpu).as_secs_f64() / passed.as_secs_f64();
+            watch
+                .busiest
+                .fetch_max((share * 1e6) as u64, Ordering::Relaxed);
+            let all = used.saturating_sub(start_cpu);
+            watch.cpu.store(nanos(all), Ordering::Relaxed);
+            watch
+                .wall
+                .store(nanos(now.duration_since(start)), Ordering::Relaxed);
+            (second, second_cpu) = (now, used);
+        }
+    }
+}
+
+/// Watches how many files this process has open, where the system tells.
+pub async fn watch_files(watch: Arc<Watch>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
+            return;
+        };
+        watch
+            .files
+            .fetch_max(entries.count() as u64, Ordering::Relaxed);
     }
 }

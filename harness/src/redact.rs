@@ -28,7 +28,8 @@ pub(crate) fn redact(facts: &mut RunFacts, answers: AnswerBook, secrets: &[Strin
             Stop::Interrupted(why)
             | Stop::AbortRule(why)
             | Stop::TargetUnreachable(why)
-            | Stop::BackendUnreachable(why),
+            | Stop::BackendUnreachable(why)
+            | Stop::CannotRecord(why),
         ) => hide(why),
         None => {}
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,8 +26,11 @@ use tokio_util::sync::CancellationToken;
 use crate::backends;
 use crate::baseline;
 use crate::clock::{Clock, wall_now};
+use crate::columns;
 use crate::drive::{Drive, Gauges, Tell};
+use crate::histograms;
 use crate::inputs::{self, Inputs, Overrides};
+use crate::observed::Observed;
 use crate::output::{self, Format};
 use crate::own;
 use crate::progress::Progress;
@@ -35,7 +38,7 @@ use crate::recorder::{Recorded, Recorder};
 use crate::redact::{hide, redact};
 use crate::retry;
 use crate::run_dir::{self, FinishedRun, RunDir};
-use crate::send::Sender;
+use crate::send::{SendOptions, Sender};
 use crate::settle::Settling;
 use crate::signals::Signals;
 use crate::stage::{Stage, service_name};
@@ -189,7 +192,7 @@ pub(crate) async fn attempt(
         Err(stop) => {
             facts.stop = Some(stop);
             dir.requests_log()
-                .and_then(run_dir::Log::close)
+                .and_then(|mut log| log.close())
                 .map(|()| AnswerBook::default())
                 .map_err(keep)
         }
@@ -249,7 +252,8 @@ pub(crate) fn why(stop: &Stop) -> &str {
         Stop::Interrupted(why)
         | Stop::AbortRule(why)
         | Stop::TargetUnreachable(why)
-        | Stop::BackendUnreachable(why) => why,
+        | Stop::BackendUnreachable(why)
+        | Stop::CannotRecord(why) => why,
     }
 }
 
@@ -320,25 +324,23 @@ async fn load(
     let planner = Planner::new(&scenario, &inputs.datasets, trace_seed)
         .map_err(|wrong| Failure::Config(wrong.to_string()))?;
     let log = dir.requests_log().map_err(keep)?;
-    let runs_first = Arc::new(AtomicBool::new(false));
-    let requests_runtime = RequestsRuntime::start(&runs_first)?;
-
     let clock = Clock::starting_in(LEAD);
     facts.started = clock.started();
-    let sender = Arc::new(Sender::new(
+    let options = SendOptions::of(&scenario, &inputs.base).map_err(Failure::Config)?;
+    let sender = Sender::new(
         &stage.target.url,
-        scenario.spec.target.timeout.0,
-        scenario.spec.target.max_connections,
+        options,
         clock,
         Arc::new(planner),
         &facts.run_id,
-    ));
+    );
+    let sender = Arc::new(sender.map_err(Failure::Config)?);
     let exporter = match &stage.otlp {
         Some(otlp) => Some(trace::start(otlp).map_err(Failure::Config)?),
         None => None,
     };
-    let (observed, observations) = tokio::sync::mpsc::unbounded_channel();
-    let (tell, told) = std::sync::mpsc::channel();
+    let (observed, batches) = Observed::channel();
+    let (tell, told) = tokio::sync::mpsc::unbounded_channel();
     let (kill, over) = (CancellationToken::new(), CancellationToken::new());
     let gauges = Arc::new(Gauges::default());
     let live = Arc::new(Mutex::new(Measurements::new(&scenario)));
@@ -352,23 +354,22 @@ async fn load(
         }),
         abort: AbortWatch::new(&scenario),
         clock,
+        rescue: std::env::temp_dir().join(format!("{}.requests.jsonl", facts.run_id)),
     };
-    let aborted = Arc::new(Mutex::new(None::<String>));
+    let ended_for = Arc::new(Mutex::new(None::<Stop>));
     let recording = {
-        let (aborted, tell) = (Arc::clone(&aborted), tell.clone());
-        tokio::spawn(recorder.run(observations, move |why| {
-            *aborted
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(why);
-            let _ = tell.send(Tell::Stop);
-        }))
+        let (ended_for, tell) = (Arc::clone(&ended_for), tell.clone());
+        tokio::task::spawn_blocking(move || {
+            recorder.run(&batches, |stop| {
+                *ended_for
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(stop);
+                let _ = tell.send(Tell::Stop);
+            })
+        })
     };
     let faults = start_faults(&scenario, stage, clock);
-    let stalls = Arc::new(AtomicU64::new(0));
-    let stall_watch = requests_runtime
-        .handle()
-        .spawn(own::watch_stalls(Arc::clone(&stalls)));
-
+    let watch = Arc::new(own::Watch::default());
     let cpu_before = own::cpu_seconds();
     let drive = Drive {
         scenario: Arc::clone(&scenario),
@@ -377,21 +378,15 @@ async fn load(
         shard: Shard::WHOLE,
         sender: Arc::clone(&sender),
         clock,
-        runtime: requests_runtime.handle().clone(),
         observed,
         kill: kill.clone(),
         gauges: Arc::clone(&gauges),
     };
-    let pacing = {
-        let tell = tell.clone();
-        // The runtime's threads are those that send; the one for blocking work is started as they are.
-        requests_runtime
-            .handle()
-            .spawn_blocking(move || drive.run(&tell, &told))
-    };
+    let mut generator = GeneratorThread::start(drive, tell.clone(), told, Arc::clone(&watch))?;
+    let files = tokio::spawn(own::watch_files(Arc::clone(&watch)));
     let paced = async {
         tokio::select! {
-            ended = pacing => ended.map_err(|error| Failure::Internal(format!("pacing broke: {error}"))),
+            ended = generator.paced() => ended,
             () = async { signals.first.cancelled().await; let _ = tell.send(Tell::Stop); std::future::pending().await } => Ok(()),
         }
     };
@@ -402,21 +397,24 @@ async fn load(
     let graceful = scenario.spec.graceful_stop.0;
     let recorded = drain(recording, graceful, &kill, signals, progress).await;
     over.cancel();
-    stall_watch.abort();
+    files.abort();
+    generator.stop();
     driven?;
-    let Recorded { rows, drained } = recorded?;
-
-    facts.drained = drained;
+    facts.drained = recorded?.drained;
+    let rows = dir.requests().map_err(keep)?;
     end_with_iterations(facts, &scenario, &rows);
+    derive(dir, &scenario, facts, &rows, &live)?;
     facts.generator.wall_seconds = clock.now().as_secs_f64();
     facts.generator.cpu_seconds = own::cpu_seconds()
         .zip(cpu_before)
         .map(|(after, before)| after - before);
-    facts.generator.runs_first = runs_first.load(Ordering::Relaxed);
     facts.generator.scheduled = gauges.scheduled.load(Ordering::Relaxed);
     facts.generator.connection_waits = sender.waits().count.load(Ordering::Relaxed);
     facts.generator.connection_wait_total = Nanos(sender.waits().nanos.load(Ordering::Relaxed));
-    facts.generator.longest_stall = Nanos(stalls.load(Ordering::Relaxed));
+    facts.generator.longest_connection_wait = Nanos(sender.waits().longest.load(Ordering::Relaxed));
+    facts.generator.connections_opened = sender.connections_opened();
+    facts.generator.broken = gauges.broken.load(Ordering::Relaxed);
+    watch.tell(&mut facts.generator);
     if let Some((queue, exporting, counts)) = exporter {
         drop(queue);
         let _ = tokio::time::timeout(Duration::from_secs(10), exporting).await;
@@ -430,8 +428,7 @@ async fn load(
             fault.abort();
         }
     }
-    drop(requests_runtime);
-    let aborted = aborted
+    let ended_for = ended_for
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
         .take();
@@ -440,7 +437,7 @@ async fn load(
             "a signal asked for the end; what was out was drained".into(),
         ))
     } else {
-        aborted.map(Stop::AbortRule)
+        ended_for
     };
     if let Some(status) = stage.process.as_mut().and_then(TargetProcess::ended) {
         facts.target.exited = Some(status.to_string());
@@ -494,37 +491,82 @@ fn end_with_iterations(facts: &mut RunFacts, scenario: &Scenario, rows: &[Observ
     }
 }
 
-/// The runtime that requests run on. A runtime dropped as it is inside another one panics, and would
-/// hide the error that ended the load early; this one goes quietly.
-struct RequestsRuntime(Option<tokio::runtime::Runtime>);
+/// Writes what is derived from rows and figures for other tools.
+fn derive(
+    dir: &RunDir,
+    scenario: &Scenario,
+    facts: &RunFacts,
+    rows: &[Observation],
+    live: &Mutex<Measurements>,
+) -> Result<(), Failure> {
+    let measured = live
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let histograms = dir.path().join("latency.hlog");
+    histograms::write(&histograms, scenario, facts, &measured).map_err(keep)?;
+    let columns = dir.path().join("requests.parquet");
+    columns::write(&columns, scenario, rows)
+        .map_err(|error| Failure::Internal(format!("{}: {error}", columns.display())))
+}
 
-impl RequestsRuntime {
-    /// Its threads say in `first` whether the system runs them before others.
-    fn start(first: &Arc<AtomicBool>) -> Result<Self, Failure> {
-        let first = Arc::clone(first);
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("requests")
-            .on_thread_start(move || first.store(own::run_first(), Ordering::Relaxed))
+/// The thread that paces and sends, and nothing else.
+struct GeneratorThread {
+    paced: tokio::sync::oneshot::Receiver<Result<(), String>>,
+    /// Its event loop turns until this is cancelled, so that what is out can end.
+    over: CancellationToken,
+}
+
+impl GeneratorThread {
+    fn start(
+        drive: Drive<Sender>,
+        tell: tokio::sync::mpsc::UnboundedSender<Tell>,
+        mut told: tokio::sync::mpsc::UnboundedReceiver<Tell>,
+        watch: Arc<own::Watch>,
+    ) -> Result<Self, Failure> {
+        let no_thread = |error| Failure::Internal(format!("no thread to send on: {error}"));
+        let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map(|runtime| Self(Some(runtime)))
-            .map_err(|error| Failure::Internal(format!("no runtime for requests: {error}")))
+            .map_err(no_thread)?;
+        let (say_paced, paced) = tokio::sync::oneshot::channel();
+        let over = CancellationToken::new();
+        let until = over.clone();
+        let turn = move || {
+            watch.thread_begins();
+            runtime.block_on(async {
+                tokio::spawn(own::watch_loop(Arc::clone(&watch)));
+                tokio::spawn(Observed::keep_flushing(Arc::downgrade(&drive.observed)));
+                let ended = drive.run(&tell, &mut told).await;
+                // The recording ends with the last that holds the way to it.
+                drop(drive);
+                let _ = say_paced.send(ended.map_err(|error| error.to_string()));
+                until.cancelled().await;
+            });
+        };
+        let thread = std::thread::Builder::new().name("generator".into());
+        thread.spawn(turn).map_err(no_thread)?;
+        Ok(Self { paced, over })
     }
 
-    fn handle(&self) -> &tokio::runtime::Handle {
-        match &self.0 {
-            Some(runtime) => runtime.handle(),
-            None => unreachable!("taken only when dropped"),
+    /// When the schedule has ended.
+    async fn paced(&mut self) -> Result<(), Failure> {
+        match (&mut self.paced).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(Failure::Internal(format!("pacing broke: {why}"))),
+            Err(_) => Err(Failure::Internal(
+                "pacing broke: its thread panicked".into(),
+            )),
         }
+    }
+
+    fn stop(&self) {
+        self.over.cancel();
     }
 }
 
-impl Drop for RequestsRuntime {
+impl Drop for GeneratorThread {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
+        self.stop();
     }
 }
 

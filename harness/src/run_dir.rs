@@ -4,6 +4,8 @@
 //! scenario.yaml        the scenario as used
 //! slo/NN-NAME.yaml     the objectives as used
 //! requests.jsonl       one observation a line, appended while the run goes on
+//! requests.parquet     the same in columns, written when the load is over
+//! latency.hlog         HDR histograms by phase, request and outcome
 //! answers.jsonl        every question to a backend with its raw answer
 //! baseline.json        what was taken of earlier runs to compare with; only with --baseline
 //! run.json             the facts of the run
@@ -19,7 +21,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Component, Path, PathBuf};
 
 use harness_core::observation::Observation;
@@ -104,12 +106,32 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), RunDirError> {
     write().map_err(io_error(path))
 }
 
-/// An append log of checksummed JSON lines.
-#[derive(Debug)]
+/// What a log is written to: a file, or in tests something that refuses.
+pub trait LogFile: Write + Send {
+    /// Puts everything written on the disk itself.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl LogFile for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
+/// An append log of checksummed JSON lines. What the disk does not take stays in memory and is
+/// offered to it again by the next [`Log::flush`], from the very byte at which it stopped: a disk
+/// that was full for a while leaves neither a gap nor a torn line.
 pub struct Log {
     path: PathBuf,
-    file: BufWriter<File>,
+    file: Box<dyn LogFile>,
+    pending: Vec<u8>,
 }
+
+/// Bytes that are collected before they are handed to the operating system.
+const COLLECT: usize = 64 << 10;
 
 impl Log {
     fn create(path: PathBuf) -> Result<Self, RunDirError> {
@@ -118,41 +140,82 @@ impl Log {
             .append(true)
             .open(&path)
             .map_err(io_error(&path))?;
-        Ok(Self {
-            path,
-            file: BufWriter::with_capacity(1 << 16, file),
-        })
+        Ok(Self::over(path, Box::new(file)))
     }
 
-    /// Appends one row; it is in the file after the next [`Log::flush`].
+    /// A log over anything; `path` is for what errors say.
+    #[must_use]
+    pub fn over(path: PathBuf, file: Box<dyn LogFile>) -> Self {
+        Self {
+            path,
+            file,
+            pending: Vec::with_capacity(2 * COLLECT),
+        }
+    }
+
+    /// Appends one row; it is in the file after the next [`Log::flush`]. The row is kept whatever
+    /// this returns, unless it cannot be written as JSON.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When enough was collected to be handed on, and the disk does not take it.
     pub fn append<T: Serialize>(&mut self, row: &T) -> Result<(), RunDirError> {
-        let text = serde_json::to_string(row).map_err(|error| RunDirError::Io {
-            path: self.path.clone(),
-            source: error.into(),
-        })?;
-        let crc = crc32fast::hash(text.as_bytes());
-        writeln!(self.file, "{{\"crc\":\"{crc:08x}\",\"row\":{text}}}")
-            .map_err(io_error(&self.path))
+        const BEFORE: &[u8] = b"{\"crc\":\"";
+        const BETWEEN: &[u8] = b"\",\"row\":";
+        let start = self.pending.len();
+        let crc_at = start + BEFORE.len();
+        let row_at = crc_at + 8 + BETWEEN.len();
+        self.pending.extend_from_slice(BEFORE);
+        self.pending.extend_from_slice(b"00000000");
+        self.pending.extend_from_slice(BETWEEN);
+        if let Err(error) = serde_json::to_writer(&mut self.pending, row) {
+            self.pending.truncate(start);
+            return Err(io_error(&self.path)(error.into()));
+        }
+        let crc = crc32fast::hash(&self.pending[row_at..]);
+        for (place, digit) in self.pending[crc_at..crc_at + 8].iter_mut().zip(0_u32..) {
+            *place = b"0123456789abcdef"[(crc >> (28 - 4 * digit) & 15) as usize];
+        }
+        self.pending.extend_from_slice(b"}\n");
+        if self.pending.len() >= COLLECT {
+            self.flush()?;
+        }
+        Ok(())
     }
 
     /// Hands everything appended so far to the operating system.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the disk does not take it; what it did not take is kept.
     pub fn flush(&mut self) -> Result<(), RunDirError> {
-        self.file.flush().map_err(io_error(&self.path))
+        let mut written = 0;
+        let result = loop {
+            if written == self.pending.len() {
+                break Ok(());
+            }
+            match self.file.write(&self.pending[written..]) {
+                Ok(0) => break Err(io::Error::from(io::ErrorKind::WriteZero)),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.pending.drain(..written);
+        result.map_err(io_error(&self.path))
+    }
+
+    /// What the disk has not taken yet.
+    #[must_use]
+    pub fn pending(&self) -> &[u8] {
+        &self.pending
     }
 
     /// Flushes and syncs.
     ///
     /// # Errors
-    /// When the disk does not take it.
-    pub fn close(mut self) -> Result<(), RunDirError> {
+    /// When the disk does not take it; the log is as it was, and this may be tried again.
+    pub fn close(&mut self) -> Result<(), RunDirError> {
         self.flush()?;
-        self.file.get_ref().sync_all().map_err(io_error(&self.path))
+        self.file.sync().map_err(io_error(&self.path))
     }
 }
 
@@ -253,6 +316,14 @@ impl RunDir {
         Log::create(self.dir.join("requests.jsonl"))
     }
 
+    /// Reads the observations back that were recorded.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is not as it was written.
+    pub fn requests(&self) -> Result<Vec<Observation>, RunDirError> {
+        read_log(&self.dir.join("requests.jsonl"))
+    }
+
     /// Writes the answers and the facts and seals the directory with its manifest.
     /// `requests.jsonl` must be closed before.
     ///
@@ -266,11 +337,14 @@ impl RunDir {
         write_whole(&path, pretty(facts, &path)?.as_bytes())?;
         let mut files = BTreeMap::new();
         let fixed = ["requests.jsonl", "answers.jsonl", "run.json"].map(str::to_owned);
+        // Left out of a run that ended before its load.
+        let derived = ["requests.parquet", "latency.hlog"].map(str::to_owned);
         let evidence = Signal::ALL.map(|signal| format!("{EVIDENCE_DIR}/{}", signal.file_name()));
-        let evidence = evidence
+        let there = evidence
             .into_iter()
+            .chain(derived)
             .filter(|file| self.dir.join(file).exists());
-        for file in self.inputs.iter().cloned().chain(fixed).chain(evidence) {
+        for file in self.inputs.iter().cloned().chain(fixed).chain(there) {
             let digest = sha256_file(&self.dir.join(&file))?;
             files.insert(file, digest);
         }
@@ -569,6 +643,64 @@ mod tests {
         fs::write(&path, &text[..text.len() - 4]).unwrap();
         let error = read_log::<Vec<u32>>(&path).unwrap_err().to_string();
         assert!(error.contains("line 2 is torn"), "{error}");
+    }
+
+    /// Takes `room` bytes and no more, until somebody makes room.
+    struct Disk {
+        room: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+        file: File,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            use std::sync::atomic::Ordering::Relaxed;
+            let room = self.room.load(Relaxed).min(bytes.len());
+            if room == 0 {
+                return Err(io::Error::from(io::ErrorKind::StorageFull));
+            }
+            self.room.fetch_sub(room, Relaxed);
+            self.file.write(&bytes[..room])
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl LogFile for Disk {
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_disk_that_was_full_for_a_while_leaves_no_gap_and_no_torn_line() {
+        use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.jsonl");
+        // Room for a line and a half.
+        let room = std::sync::Arc::new(AtomicUsize::new(60));
+        let disk = Disk {
+            room: std::sync::Arc::clone(&room),
+            file: File::create(&path).unwrap(),
+        };
+        let mut log = Log::over(path.clone(), Box::new(disk));
+        log.append(&vec![1, 2, 3]).unwrap();
+        log.append(&vec![4, 5, 6]).unwrap();
+        let error = log.flush().unwrap_err().to_string();
+        assert!(error.contains("log.jsonl"), "{error}");
+        log.append(&vec![7]).unwrap();
+        assert!(log.flush().is_err());
+        assert!(
+            read_log::<Vec<u32>>(&path).is_err(),
+            "the trap: half a line"
+        );
+        room.store(1 << 20, Relaxed);
+        log.close().unwrap();
+        assert_eq!(
+            read_log::<Vec<u32>>(&path).unwrap(),
+            vec![vec![1, 2, 3], vec![4, 5, 6], vec![7]]
+        );
     }
 
     #[test]

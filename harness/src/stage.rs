@@ -145,9 +145,12 @@ impl Stage {
     /// Standard OpenTelemetry environment of a started target. Logs take one road only: OTLP into the
     /// embedded Loki, else stdout, where a collector reads them; both would count every line twice.
     fn target_env(&self, scenario: &Scenario) -> BTreeMap<String, String> {
+        let http = self.otlp.as_deref().is_some_and(crate::trace::is_http);
+        let protocol = if http { "http/protobuf" } else { "grpc" };
         let mut env = BTreeMap::from([
             ("OTEL_SERVICE_NAME", service_name(scenario)),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc".into()),
+            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", protocol.into()),
             // Evidence is wanted soon after the request, and none of it lost to a short queue.
             ("OTEL_BSP_SCHEDULE_DELAY", "500".into()),
             ("OTEL_BSP_MAX_QUEUE_SIZE", "32768".into()),

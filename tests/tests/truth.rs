@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use harness::clock::Clock;
 use harness::drive::{Drive, Exchange, Gauges};
+use harness::observed::Observed;
 use harness_core::measure::{Measurements, summaries};
 use harness_core::observation::{Observation, Outcome};
 use harness_core::record::{Generator, RUN_SCHEMA, RunFacts, Settled, Target};
@@ -95,6 +96,8 @@ impl Exchange for Service {
             outcome,
             status: Some(200),
             bytes: 0,
+            first_event: None,
+            gaps: Vec::new(),
             trace: TraceId([1; 16]),
             span: SpanId([1; 8]),
             sampled: false,
@@ -122,7 +125,7 @@ spec:
 /// Drives the load against the law to its end.
 async fn drive(scenario: &Scenario, law: Law) -> Vec<Observation> {
     let clock = Clock::starting_in(Duration::ZERO);
-    let (observed, mut observations) = mpsc::unbounded_channel();
+    let (observed, batches) = Observed::channel();
     let (tell, mut told) = mpsc::unbounded_channel();
     let drive = Drive {
         scenario: Arc::new(scenario.clone()),
@@ -134,18 +137,18 @@ async fn drive(scenario: &Scenario, law: Law) -> Vec<Observation> {
             free: Semaphore::new(law.at_once),
         }),
         clock,
-        runtime: tokio::runtime::Handle::current(),
         observed,
         kill: CancellationToken::new(),
         gauges: Arc::new(Gauges::default()),
     };
     drive.run_in_runtime(&tell, &mut told).await;
+    // What is still out holds the way to the rows.
+    let held = Arc::downgrade(&drive.observed);
     drop(drive);
-    let mut rows = Vec::new();
-    while let Some(row) = observations.recv().await {
-        rows.push(row);
+    while held.strong_count() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    rows
+    batches.iter().flatten().collect()
 }
 
 /// What the report says of the rows: latency from due, and service time from sent.
@@ -156,6 +159,8 @@ fn reported(scenario: &Scenario, rows: &[Observation]) -> (Quantiles, Quantiles)
         harness_version: "0".into(),
         scenario: "truth".into(),
         scenario_sha256: String::new(),
+        slo_files: Default::default(),
+        grafana: Default::default(),
         seed: Seed(42),
         started: UnixNanos(0),
         drained: rows.iter().map(|row| row.done).max().unwrap_or_default(),

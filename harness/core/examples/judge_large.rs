@@ -167,6 +167,8 @@ fn row(n: u64) -> Observation {
         outcome: Outcome::Expected,
         status: Some(200),
         bytes: 60,
+        first_event: None,
+        gaps: Vec::new(),
         trace: TraceId(trace),
         span: SpanId(span),
         sampled: true,

@@ -19,13 +19,27 @@ pub enum Outcome {
     WrongAnswer,
     /// Answered rightly, but later than the scenario's policy for the request allows.
     TooSlow,
-    /// No complete answer within the target's timeout.
+    /// No complete answer within the target's timeout, counted from due.
     Timeout,
-    /// The connection was refused.
+    /// No connection (name, TCP and TLS together) within the target's connect timeout.
+    ConnectTimeout,
+    /// Not one byte of an answer within the target's timeout for it, counted from sent.
+    FirstByteTimeout,
+    /// The connection was refused, or the host cannot be reached.
     ConnectionRefused,
-    /// The connection broke before the answer was complete.
+    /// The connection was reset (TCP RST) before the answer was complete.
     ConnectionReset,
-    /// The target's name could not be resolved, TLS failed, or the peer broke the protocol.
+    /// The peer closed the connection in good order (TCP FIN) before the answer was complete.
+    ConnectionClosed,
+    /// The peer ended the request's HTTP/2 stream with RST_STREAM.
+    StreamReset,
+    /// The peer gave the HTTP/2 connection up with GOAWAY, and did not answer this request.
+    GoAway,
+    /// The target's name could not be resolved.
+    DnsFailure,
+    /// TLS could not be agreed on, or the peer's certificate is not to be trusted.
+    TlsFailure,
+    /// The peer broke the protocol, or its answer is larger than is read.
     ProtocolError,
     /// Never sent: as many requests as `maxInFlight` allows were out already. A failure of the
     /// service to keep up, not of the generator.
@@ -34,9 +48,38 @@ pub enum Outcome {
     Unfinished,
     /// Never sent: an earlier step of its flow failed.
     NotReached,
+    /// The generator itself could not send it: no file descriptors or ports left, or a defect of
+    /// its own. Any of these makes the run invalid.
+    GeneratorFailed,
 }
 
 impl Outcome {
+    /// Its name in rows, objectives and reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Expected => "expected",
+            Self::UnexpectedStatus => "unexpected_status",
+            Self::WrongAnswer => "wrong_answer",
+            Self::TooSlow => "too_slow",
+            Self::Timeout => "timeout",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::FirstByteTimeout => "first_byte_timeout",
+            Self::ConnectionRefused => "connection_refused",
+            Self::ConnectionReset => "connection_reset",
+            Self::ConnectionClosed => "connection_closed",
+            Self::StreamReset => "stream_reset",
+            Self::GoAway => "go_away",
+            Self::DnsFailure => "dns_failure",
+            Self::TlsFailure => "tls_failure",
+            Self::ProtocolError => "protocol_error",
+            Self::Dropped => "dropped",
+            Self::Unfinished => "unfinished",
+            Self::NotReached => "not_reached",
+            Self::GeneratorFailed => "generator_failed",
+        }
+    }
+
     /// Whether the target gave a complete HTTP answer, right or wrong.
     #[must_use]
     pub fn answered(self) -> bool {
@@ -65,10 +108,11 @@ pub struct Observation {
     /// When it should have been sent: by the schedule in an open load, at the end of the user's
     /// think time in a closed one.
     pub due: Nanos,
-    /// When its first byte was about to be written; `None` for one never sent.
+    /// When sending began: before a connection was opened where none was free, else when its first
+    /// byte was about to be written. `None` for one never sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent: Option<Nanos>,
-    /// When the head of the answer had been read.
+    /// When the first byte of the answer had been read (HTTP/2: its head).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte: Option<Nanos>,
     /// When the outcome was known.
@@ -81,6 +125,13 @@ pub struct Observation {
     /// Bytes of the answer's body that were read.
     #[serde(default)]
     pub bytes: u64,
+    /// When the first event of a streamed answer had been read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_event: Option<Nanos>,
+    /// Times between one event of a streamed answer and the next, in their order: one fewer than
+    /// there were events, 100,000 at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Nanos>,
     /// W3C trace id sent in `traceparent`.
     pub trace: TraceId,
     /// W3C parent id sent in `traceparent`: the generator's client span.

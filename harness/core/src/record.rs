@@ -39,6 +39,8 @@ pub enum Stop {
     TargetUnreachable(String),
     /// A telemetry backend could not be reached before the first measured request; exit 13.
     BackendUnreachable(String),
+    /// The disk did not take what was measured, and the load was ended for it; exit 1.
+    CannotRecord(String),
 }
 
 /// What the generator knows of itself.
@@ -55,8 +57,26 @@ pub struct Generator {
     pub connection_waits: u64,
     /// Sum of those waits.
     pub connection_wait_total: Nanos,
+    /// The longest of them.
+    #[serde(default)]
+    pub longest_connection_wait: Nanos,
     /// Longest time that the event loop did not run although it should have.
     pub longest_stall: Nanos,
+    /// Connections opened to the target.
+    #[serde(default)]
+    pub connections_opened: u64,
+    /// Share of one core that the thread which sends used; `None` for a load shorter than a second.
+    #[serde(default)]
+    pub sender_cpu_share: Option<f64>,
+    /// The same in its busiest second.
+    #[serde(default)]
+    pub busiest_second: f64,
+    /// Most files open at once, where the system tells.
+    #[serde(default)]
+    pub open_files: Option<u64>,
+    /// Requests whose task broke down in the generator: defects of the harness.
+    #[serde(default)]
+    pub broken: u64,
     /// Client spans handed to the exporter.
     pub spans_offered: u64,
     /// Client spans that the collector acknowledged.

@@ -25,7 +25,7 @@ use crate::drive::Exchange as _;
 use crate::inputs::Inputs;
 use crate::progress::Progress;
 use crate::run::{self, Failure};
-use crate::send::Sender;
+use crate::send::{SendOptions, Sender};
 use crate::stage::Stage;
 use crate::trace;
 
@@ -106,12 +106,12 @@ async fn send(
         .map_err(|wrong| Failure::Config(wrong.to_string()))?;
     let sender = Sender::new(
         &stage.target.url,
-        scenario.spec.target.timeout.0,
-        scenario.spec.target.max_connections,
+        SendOptions::of(scenario, &inputs.base).map_err(Failure::Config)?,
         clock,
         Arc::new(planner),
         &facts.run_id,
     );
+    let sender = sender.map_err(Failure::Config)?;
     let exporter = match &stage.otlp {
         Some(otlp) => Some(trace::start(otlp).map_err(Failure::Config)?),
         None => None,

@@ -3,16 +3,6 @@ use harness_core::units::UnixNanos;
 
 use super::*;
 
-#[tokio::test]
-async fn an_early_end_of_the_load_does_not_panic() {
-    let runtime = RequestsRuntime::start(&std::sync::Arc::default())
-        .ok()
-        .unwrap();
-    let ran = runtime.handle().spawn(async { 1 });
-    assert_eq!(ran.await.unwrap(), 1);
-    drop(runtime);
-}
-
 #[test]
 fn what_came_from_the_environment_is_in_nothing_that_is_kept() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -24,6 +14,7 @@ fn what_came_from_the_environment_is_in_nothing_that_is_kept() {
         slos: Vec::new(),
         objectives: Vec::new(),
         datasets: std::collections::BTreeMap::new(),
+        base: std::path::PathBuf::new(),
     };
     let mut stage = Stage::new().unwrap();
     stage.target.url = "http://me:word@hush.test".into();

@@ -276,6 +276,8 @@ fn row(request: u16, due: u64, latency: u64) -> Observation {
         outcome: Outcome::Expected,
         status: Some(200),
         bytes: 0,
+        first_event: None,
+        gaps: Vec::new(),
         trace: TraceId([0; 16]),
         span: SpanId([0; 8]),
         sampled: false,

@@ -29,6 +29,7 @@ mod decide;
 mod details;
 mod evaluate;
 mod exact;
+mod generator;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]

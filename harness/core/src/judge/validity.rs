@@ -23,6 +23,7 @@ pub(super) fn checks(record: &RunRecord, survey: &Survey) -> Vec<ValidityCheck> 
         schedule_complete(record),
         late_sends(record),
     ];
+    checks.extend(super::generator::checks(record));
     checks.extend(faults_applied(record));
     checks.extend(expected_version(record, survey));
     checks.extend(foreign_traffic(record, survey));
@@ -30,7 +31,7 @@ pub(super) fn checks(record: &RunRecord, survey: &Survey) -> Vec<ValidityCheck> 
     checks
 }
 
-fn check(
+pub(super) fn check(
     name: &str,
     ok: Option<bool>,
     value: String,

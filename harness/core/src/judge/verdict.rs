@@ -85,6 +85,11 @@ fn invalid(record: &RunRecord, validity: &[ValidityCheck]) -> Vec<(String, u8, S
                 13,
                 format!("a telemetry backend could not be reached: {why}"),
             ),
+            Stop::CannotRecord(why) => (
+                "cannot_record",
+                1,
+                format!("the load was ended because it could not be recorded: {why}"),
+            ),
         };
         found.push((code.to_owned(), exit, why));
     }

@@ -26,6 +26,66 @@ pub struct Pair {
     pub latency: Histogram<u64>,
     /// From sent to done; requests never sent are not in it.
     pub service_time: Histogram<u64>,
+    /// From due to the first byte of an answer; requests without one are not in it.
+    pub first_byte: Histogram<u64>,
+    /// Of streamed answers, where there was any.
+    pub stream: Option<Stream>,
+}
+
+/// Times of streamed answers, in µs.
+#[derive(Debug, Clone)]
+pub struct Stream {
+    /// From due to the first event.
+    pub first_event: Histogram<u64>,
+    /// Between one event and the next, all of all answers.
+    pub gap: Histogram<u64>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        Self {
+            latency: fine(),
+            service_time: fine(),
+            first_byte: fine(),
+            stream: None,
+        }
+    }
+
+    fn record(&mut self, row: &Observation, latency: u64) {
+        self.latency.saturating_record(latency);
+        if let Some(service) = row.service_time() {
+            self.service_time.saturating_record(micros(service));
+        }
+        if let Some(at) = row.first_byte {
+            self.first_byte.saturating_record(micros(at.since(row.due)));
+        }
+        if let Some(at) = row.first_event {
+            let stream = self.stream.get_or_insert_with(|| Stream {
+                first_event: fine(),
+                gap: fine(),
+            });
+            stream
+                .first_event
+                .saturating_record(micros(at.since(row.due)));
+            for gap in &row.gaps {
+                stream.gap.saturating_record(micros(*gap));
+            }
+        }
+    }
+
+    /// All histograms with their names.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &Histogram<u64>)> {
+        let whole = [
+            ("latency", &self.latency),
+            ("service", &self.service_time),
+            ("first_byte", &self.first_byte),
+        ];
+        let stream = self
+            .stream
+            .iter()
+            .flat_map(|stream| [("first_event", &stream.first_event), ("gap", &stream.gap)]);
+        whole.into_iter().chain(stream)
+    }
 }
 
 /// What has been measured so far. HDR histograms are for showing; what objectives judge is counted
@@ -70,14 +130,8 @@ impl Measurements {
         self.done += 1;
         self.failed += u64::from(row.outcome != Outcome::Expected);
         let key = (row.phase, row.request, row.outcome);
-        let pair = self.histograms.entry(key).or_insert_with(|| Pair {
-            latency: fine(),
-            service_time: fine(),
-        });
-        pair.latency.saturating_record(latency);
-        if let Some(service) = row.service_time() {
-            pair.service_time.saturating_record(micros(service));
-        }
+        let pair = self.histograms.entry(key).or_insert_with(Pair::new);
+        pair.record(row, latency);
         let second = row.done.0 / SECOND;
         let slot = &mut self.recent[(second % RECENT as u64) as usize];
         if second > slot.second {

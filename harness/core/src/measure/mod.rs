@@ -23,7 +23,7 @@ mod rows;
 mod tests;
 
 pub use abort::{ABORT_FLOOR, AbortWatch};
-pub use live::{Measurements, Pair, Snapshot};
+pub use live::{Measurements, Pair, Snapshot, Stream};
 pub use rows::{distribution, series, summaries};
 
 /// Latency from due, for showing: at least `timeout` for a request that was never answered.

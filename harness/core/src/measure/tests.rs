@@ -76,6 +76,8 @@ fn row(due: u64, latency: u64, outcome: Outcome) -> Observation {
         outcome,
         status: outcome.answered().then_some(200),
         bytes: 10,
+        first_event: None,
+        gaps: Vec::new(),
         trace: TraceId([1; 16]),
         span: SpanId([1; 8]),
         sampled: true,

@@ -318,13 +318,21 @@ pub(super) fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::UnexpectedStatus => "unexpected status",
         Outcome::WrongAnswer => "wrong answer",
         Outcome::Timeout => "timed out",
+        Outcome::ConnectTimeout => "timed out connecting",
+        Outcome::FirstByteTimeout => "timed out without a byte",
         Outcome::ConnectionRefused => "connection refused",
         Outcome::ConnectionReset => "connection reset",
+        Outcome::ConnectionClosed => "connection closed early",
+        Outcome::StreamReset => "stream reset",
+        Outcome::GoAway => "sent away (GOAWAY)",
+        Outcome::DnsFailure => "name not resolved",
+        Outcome::TlsFailure => "TLS failed",
         Outcome::ProtocolError => "protocol error",
         Outcome::Dropped => "never sent",
         Outcome::Unfinished => "unfinished at the end",
         Outcome::TooSlow => "right, but too slow",
         Outcome::NotReached => "never reached in its flow",
+        Outcome::GeneratorFailed => "generator could not send",
     }
 }
 

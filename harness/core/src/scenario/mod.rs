@@ -245,6 +245,12 @@ pub struct Validity {
     pub log_coverage: Share,
     /// Most requests the service may have counted beyond those sent, as a share of them. Default 1 %.
     pub foreign_traffic: Share,
+    /// Most of one core that the thread which sends may use, on average. Default 95 %.
+    pub sender_cpu: Share,
+    /// Longest time that the generator's event loop may stand still. Default 1 s.
+    pub stall: Dur,
+    /// Most files that the generator may have open, as a share of its limit. Default 95 %.
+    pub open_files: Share,
 }
 
 impl Default for Validity {
@@ -255,6 +261,9 @@ impl Default for Validity {
             metric_coverage: Share(0.99),
             log_coverage: Share(0.99),
             foreign_traffic: Share(0.01),
+            sender_cpu: Share(0.95),
+            stall: Dur(Duration::from_secs(1)),
+            open_files: Share(0.95),
         }
     }
 }

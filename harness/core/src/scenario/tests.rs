@@ -169,11 +169,6 @@ fn the_impossible_is_refused_with_its_place() {
         ),
         (
             "url: http://127.0.0.1:3010",
-            "url: https://127.0.0.1:3010",
-            "https for the target is not built yet",
-        ),
-        (
-            "url: http://127.0.0.1:3010",
             "url: 127.0.0.1:3010",
             "is not an http URL",
         ),

@@ -36,14 +36,6 @@ impl Found {
             self.add(key, "must be longer than zero", "write for instance 10s");
         }
     }
-
-    fn not_built(&mut self, key: impl Into<String>, what: &str, instead: &str) {
-        self.add(
-            key,
-            format!("{what} is not built yet"),
-            format!("use {instead}"),
-        );
-    }
 }
 
 /// Whether a text still waits for an environment variable.

@@ -51,7 +51,6 @@ pub(super) fn requests(scenario: &Scenario, found: &mut Found) {
         for (name, capture) in &request.capture {
             check_capture(&format!("{key}.capture.{name}"), name, capture, found);
         }
-        not_sent_yet(&key, request, found);
     }
     for (index, flow) in spec.flows.iter().enumerate() {
         let key = format!("spec.flows[{index}]");
@@ -406,19 +405,5 @@ fn texts(key: String, value: &serde_json::Value, all: &mut Vec<(String, String)>
             }
         }
         _ => {}
-    }
-}
-
-/// What the grammar knows and the sender does not do yet.
-fn not_sent_yet(key: &str, request: &Request, found: &mut Found) {
-    if request.stream.is_some() {
-        found.not_built(format!("{key}.stream"), "`stream`", "a plain answer");
-    }
-    if request.timeout.is_some() {
-        found.not_built(
-            format!("{key}.timeout"),
-            "`timeout` of a request",
-            "spec.target.timeout",
-        );
     }
 }

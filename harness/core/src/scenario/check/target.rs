@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Found, is_path, waits, without_variables};
-use crate::scenario::{BackendAddress, Protocol, Start, Target, Telemetry};
+use crate::scenario::{BackendAddress, Start, Target, Telemetry};
 
 /// What is wrong with a base URL, and what would be right.
 fn url_flaw(url: &str, may_have_path: bool) -> Option<(String, String)> {
@@ -82,7 +82,6 @@ pub(super) fn target(target: &Target, found: &mut Found) {
     }
     found.not_zero("spec.target.timeout", target.timeout);
     connections(target, found);
-    not_sent_yet(target, found);
     if target.expect_version.as_ref().is_some_and(String::is_empty) {
         found.add(
             "spec.target.expectVersion",
@@ -153,38 +152,6 @@ fn connections(target: &Target, found: &mut Found) {
             "spec.target.tls.verify",
             "an authority is named, and nothing would be verified with it",
             "take one of the two out",
-        );
-    }
-}
-
-/// What the grammar knows and the sender does not do yet.
-fn not_sent_yet(target: &Target, found: &mut Found) {
-    let https = target
-        .url
-        .as_ref()
-        .is_some_and(|url| url.starts_with("https://"));
-    if https || target.tls.is_some() {
-        found.not_built("spec.target", "https for the target", "http");
-    }
-    if target.protocol == Protocol::Http2 {
-        found.not_built("spec.target.protocol", "`http2`", "http1");
-    }
-    if !target.keep_alive {
-        found.not_built("spec.target.keepAlive", "`keepAlive: false`", "true");
-    }
-    if target.redirects > 0 {
-        found.not_built("spec.target.redirects", "following redirects", "0");
-    }
-    let limits = [
-        ("connectTimeout", target.connect_timeout.is_some()),
-        ("firstByteTimeout", target.first_byte_timeout.is_some()),
-        ("idleTimeout", target.idle_timeout.is_some()),
-    ];
-    for (name, _) in limits.into_iter().filter(|(_, given)| *given) {
-        found.not_built(
-            format!("spec.target.{name}"),
-            &format!("`{name}`"),
-            "timeout",
         );
     }
 }
