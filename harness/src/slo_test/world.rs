@@ -23,6 +23,8 @@ pub(super) const SERVICE: &str = "harness-test";
 const COUNTER: &str = "harness_test_requests_total";
 /// Name of the requests that a test has when it writes none.
 const BACKGROUND: &str = "background";
+/// How many these are.
+const BACKGROUND_REQUESTS: u64 = 1_000;
 
 const MS: u64 = 1_000_000;
 /// Instant 0 of a test's times: 2026-01-01T00:00:00Z.
@@ -113,7 +115,7 @@ pub(super) fn build(
     }
     let names = names(test);
     let scenario = scenario(&names, window, every, file)?;
-    let rows = rows(test, &names, window, every);
+    let rows = rows(test, &names, window);
     let drained = rows.iter().map(|r| r.done.0).max().unwrap_or(0).max(window);
     let until = wall(drained).saturating_add(2 * every + 2_000 * MS);
     for one in series {
@@ -215,8 +217,9 @@ fn scenario(names: &[String], window: u64, every: u64, file: &str) -> Result<Sce
     Scenario::parse(&text.to_string(), file)
 }
 
-/// The rows; without any of the test's, one a scrape, so that there is a run to be found.
-fn rows(test: &Test, names: &[String], window: u64, every: u64) -> Vec<Observation> {
+/// The rows; without any of the test's, so many that what backends count is not worth less for being
+/// behind few requests.
+fn rows(test: &Test, names: &[String], window: u64) -> Vec<Observation> {
     let mut rows = Vec::new();
     for requests in &test.input_requests {
         let of = &requests.value;
@@ -242,9 +245,8 @@ fn rows(test: &Test, names: &[String], window: u64, every: u64) -> Vec<Observati
         }
     }
     if rows.is_empty() {
-        let most = 1_000;
-        let step = every.max(window / most);
-        rows.extend((0..window.div_ceil(step)).map(|n| row(0, n * step, MS)));
+        let step = (window / BACKGROUND_REQUESTS).max(1);
+        rows.extend((0..BACKGROUND_REQUESTS).map(|n| row(0, n * step, MS)));
     }
     rows.sort_by_key(|row| row.due);
     let step = rows.len().div_ceil(TRACED).max(1);
