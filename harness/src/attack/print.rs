@@ -67,7 +67,7 @@ fn summary(text: &mut String, load: &LoadSummary, rows: &[&Observation], run: &F
     let _ = writeln!(text, "Target     {}\n", run.facts.target.url);
     let _ = writeln!(text, "           {:>16} {:>16}", "latency", "service time");
     let _ = writeln!(text, "           {:>16} {:>16}", "from due", "from sent");
-    let read: [(&str, fn(&Quantiles) -> f64); 8] = [
+    let read: [(&str, Figure); 8] = [
         ("min", |q| q.min),
         ("mean", |q| q.mean),
         ("p50", |q| q.p50),
@@ -88,6 +88,9 @@ fn summary(text: &mut String, load: &LoadSummary, rows: &[&Observation], run: &F
         );
     }
 }
+
+/// One figure out of many, in seconds.
+type Figure = fn(&Quantiles) -> f64;
 
 /// Seconds in the unit that reads best.
 fn time(seconds: f64) -> String {
