@@ -231,7 +231,7 @@ struct RunArgs {
 /// What the command line says over a scenario's file.
 #[derive(Debug, clap::Args)]
 pub struct OverArgs {
-    /// A value instead of the scenario's, by its path: loads.steady.stages[0].rate=200/s.
+    /// A value instead of the scenario's, by its path: `loads.steady.stages[0].rate=200/s`.
     #[arg(long, value_name = "PATH=VALUE")]
     pub set: Vec<Set>,
     /// A variable of the scenario, instead of the environment's: TOKEN=secret.

@@ -6,7 +6,7 @@
 //!
 //! The workbook's burn rates (14.4, 6, 3, 1) are those that use up 2, 5, 10 and 10 % of a 30-day
 //! budget within the long window. For another period the shares are kept and the rates follow
-//! ([`alert::burn_rate`]).
+//! (`alert::burn_rate`).
 
 mod alert;
 mod expr;

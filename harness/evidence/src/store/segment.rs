@@ -3,7 +3,7 @@
 //! A recording store appends one frame per ingested batch and hands it to the operating system
 //! before the sender is answered: what was acknowledged survives a `kill -9` of the process. (It is
 //! synced to the disk when the segment is closed: the loss of the machine may take the last frames,
-//! and then the missing end says so.) [`read`] gives the frames back up to the first one that is not
+//! and then the missing end says so.) `read` gives the frames back up to the first one that is not
 //! whole, and says at which byte that is and how much lies after it.
 //!
 //! # Format, version 1
