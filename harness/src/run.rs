@@ -1,4 +1,5 @@
-//! One run from the scenario to the verdict.
+//! One run from the scenario to the verdict. One file because it is one story, told in the order of time;
+//! what each step does lies in its own module.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! The run directory: everything a run leaves, and nothing half-written.
+//! The run directory: everything a run leaves, and nothing half-written. One file because writing, sealing
+//! and reading back must agree on every name and checksum.
 //!
 //! ```text
 //! scenario.yaml        the scenario as used
