@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use harness_evidence::Evidence;
+use harness_evidence::receive::remote_write::{HEADERS, TimeSeries, WriteRequest, pack};
 use harness_evidence::serve::{Listeners, serve};
-use prost::Message;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
@@ -20,36 +20,6 @@ const SAMPLES: i64 = 200;
 const EVERY_MS: i64 = 15_000;
 const STEPS: i64 = 100;
 const ROUNDS: usize = 21;
-
-#[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
-    #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TimeSeries {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct Sample {
-    #[prost(double, tag = "1")]
-    value: f64,
-    #[prost(int64, tag = "2")]
-    timestamp: i64,
-}
 
 /// All series at one time, as one request. Observations of a route pile up below its own speed.
 fn request(n: i64, timestamp: i64) -> Vec<u8> {
@@ -61,31 +31,19 @@ fn request(n: i64, timestamp: i64) -> Vec<u8> {
             format!("{:?}", 0.001 * 1.5_f64.powi(bucket as i32))
         };
         let share = (bucket + 1).min(8 + route % 12) as f64 / (8 + route % 12) as f64;
+        let route = format!("/route/{route}");
         let labels = [
-            ("__name__", "request_duration_seconds_bucket".to_owned()),
-            ("le", le),
-            ("route", format!("/route/{route}")),
+            ("__name__", "request_duration_seconds_bucket"),
+            ("le", le.as_str()),
+            ("route", route.as_str()),
         ];
-        TimeSeries {
-            labels: labels
-                .map(|(name, value)| Label {
-                    name: name.to_owned(),
-                    value,
-                })
-                .into(),
-            samples: vec![Sample {
-                value: (share * 1000.0).floor() * n as f64,
-                timestamp,
-            }],
-        }
+        TimeSeries::new(labels, [(timestamp, (share * 1000.0).floor() * n as f64)])
     };
     let all = (0..ROUTES).flat_map(|route| (0..BUCKETS).map(move |bucket| one(route, bucket)));
-    let request = WriteRequest {
+    pack(&WriteRequest {
         timeseries: all.collect(),
-    };
-    snap::raw::Encoder::new()
-        .compress_vec(&request.encode_to_vec())
-        .expect("snappy packs anything")
+    })
+    .expect("snappy packs anything")
 }
 
 /// Ends the peer however this program ends.
@@ -210,15 +168,14 @@ async fn main() {
     for n in 0..SAMPLES {
         let body = request(n, end - (SAMPLES - 1 - n) * EVERY_MS);
         for (url, spent) in [&our_url, &their_url].into_iter().zip(&mut spent) {
-            let began = Instant::now();
-            let answer = client
+            let mut post = client
                 .post(format!("{url}/api/v1/write"))
-                .header("content-encoding", "snappy")
-                .header("content-type", "application/x-protobuf")
-                .body(body.clone())
-                .send()
-                .await
-                .expect("an answer");
+                .body(body.clone());
+            for (name, value) in HEADERS {
+                post = post.header(name, value);
+            }
+            let began = Instant::now();
+            let answer = post.send().await.expect("an answer");
             *spent += began.elapsed();
             assert!(answer.status().is_success(), "{url}: {}", answer.status());
         }

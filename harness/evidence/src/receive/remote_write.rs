@@ -1,5 +1,6 @@
 //! Prometheus remote write 1.0 (<https://prometheus.io/docs/specs/prw/remote_write_spec/>): snappy's
-//! block format around a `prometheus.WriteRequest`.
+//! block format around a `prometheus.WriteRequest`. The messages are here for both sides: [`pack`] makes
+//! what a sender posts, [`samples`] reads it.
 
 use crate::store::metrics::Labels;
 use prost::Message;
@@ -7,38 +8,92 @@ use prost::Message;
 /// The longest body once unpacked, in bytes; a small snappy body can claim any length.
 pub const MOST_UNPACKED: usize = 64 << 20;
 
+/// Headers that a sender posts a [`pack`]ed body with.
+pub const HEADERS: [(&str, &str); 3] = [
+    ("content-type", "application/x-protobuf"),
+    ("content-encoding", "snappy"),
+    ("x-prometheus-remote-write-version", "0.1.0"),
+];
+
+/// `prometheus.WriteRequest`, without the metadata that receivers do not keep.
 #[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
+pub struct WriteRequest {
+    /// Series, each with its samples.
     #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
+    pub timeseries: Vec<TimeSeries>,
 }
 
+/// `prometheus.TimeSeries`, without exemplars.
 #[derive(Clone, PartialEq, Message)]
-struct TimeSeries {
+pub struct TimeSeries {
+    /// The series' labels, its name under `__name__`, sorted by name.
     #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
+    pub labels: Vec<Label>,
+    /// Samples in the order of time.
     #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
+    pub samples: Vec<Sample>,
     // Exemplars (tag 3) are not kept.
+    /// Native histograms, each as its bytes: they are seen, so that they can be refused.
     #[prost(bytes = "vec", repeated, tag = "4")]
-    histograms: Vec<Vec<u8>>,
+    pub histograms: Vec<Vec<u8>>,
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct Label {
+impl TimeSeries {
+    /// A series of these labels, in any order, and samples as Unix milliseconds and value.
+    pub fn new<'a>(
+        labels: impl IntoIterator<Item = (&'a str, &'a str)>,
+        samples: impl IntoIterator<Item = (i64, f64)>,
+    ) -> Self {
+        let mut labels: Vec<Label> = labels
+            .into_iter()
+            .map(|(name, value)| Label {
+                name: name.to_owned(),
+                value: value.to_owned(),
+            })
+            .collect();
+        labels.sort_by(|a, b| a.name.cmp(&b.name));
+        let samples = samples
+            .into_iter()
+            .map(|(timestamp, value)| Sample { value, timestamp })
+            .collect();
+        Self {
+            labels,
+            samples,
+            histograms: Vec::new(),
+        }
+    }
+}
+
+/// `prometheus.Label`.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Label {
+    /// Its name.
     #[prost(string, tag = "1")]
-    name: String,
+    pub name: String,
+    /// Its value.
     #[prost(string, tag = "2")]
-    value: String,
+    pub value: String,
 }
 
+/// `prometheus.Sample`.
 #[derive(Clone, Copy, PartialEq, Message)]
-struct Sample {
+pub struct Sample {
+    /// The value; a stale marker is the NaN that Prometheus uses for it.
     #[prost(double, tag = "1")]
-    value: f64,
+    pub value: f64,
     /// Unix milliseconds.
     #[prost(int64, tag = "2")]
-    timestamp: i64,
+    pub timestamp: i64,
+}
+
+/// The body of a request, to be posted with [`HEADERS`].
+///
+/// # Errors
+/// When it is longer than snappy can pack (4 GiB).
+pub fn pack(request: &WriteRequest) -> Result<Vec<u8>, String> {
+    snap::raw::Encoder::new()
+        .compress_vec(&request.encode_to_vec())
+        .map_err(|e| format!("snappy: {e}"))
 }
 
 /// Samples of a body: series, Unix milliseconds, value; stale markers are as they came.
@@ -76,53 +131,30 @@ pub fn samples(body: &[u8]) -> Result<Vec<(Labels, i64, f64)>, String> {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    use super::{Label, Message, Sample, TimeSeries, WriteRequest};
+    use super::{TimeSeries, WriteRequest, pack};
 
     /// Labels, and samples as Unix milliseconds and value.
     pub(crate) type Series<'a> = (&'a [(&'a str, &'a str)], &'a [(i64, f64)]);
 
     /// A body with these series.
     pub(crate) fn body(series: &[Series<'_>]) -> Vec<u8> {
-        let timeseries = series.iter().map(|(labels, samples)| TimeSeries {
-            labels: labels
-                .iter()
-                .map(|(n, v)| Label {
-                    name: (*n).into(),
-                    value: (*v).into(),
-                })
-                .collect(),
-            samples: samples
-                .iter()
-                .map(|(timestamp, value)| Sample {
-                    value: *value,
-                    timestamp: *timestamp,
-                })
-                .collect(),
-            histograms: Vec::new(),
-        });
-        pack(&WriteRequest {
-            timeseries: timeseries.collect(),
-        })
-    }
-
-    fn pack(request: &WriteRequest) -> Vec<u8> {
-        snap::raw::Encoder::new()
-            .compress_vec(&request.encode_to_vec())
-            .expect("snappy packs anything")
+        let timeseries = series
+            .iter()
+            .map(|(labels, samples)| {
+                TimeSeries::new(labels.iter().copied(), samples.iter().copied())
+            })
+            .collect();
+        pack(&WriteRequest { timeseries }).expect("it is short")
     }
 
     /// A body with a native histogram.
     pub(crate) fn native() -> Vec<u8> {
+        let mut series = TimeSeries::new([("__name__", "h")], []);
+        series.histograms.push(vec![8, 1]);
         pack(&WriteRequest {
-            timeseries: vec![TimeSeries {
-                labels: vec![Label {
-                    name: "__name__".into(),
-                    value: "h".into(),
-                }],
-                samples: Vec::new(),
-                histograms: vec![vec![8, 1]],
-            }],
+            timeseries: vec![series],
         })
+        .expect("it is short")
     }
 }
 
