@@ -8,6 +8,7 @@ mod ingest;
 mod params;
 mod respond;
 
+use super::gate::{Busy, Gate};
 use crate::logql::{Direction, LogRange, Query, QueryError, QueryLimits, Selector, Steps};
 use crate::store::logs::{Labels, LogStore};
 use axum::Router;
@@ -22,14 +23,11 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
 
 /// Longest request body in bytes, packed and unpacked.
 const MOST_BODY: usize = 64 << 20;
 /// Longest time for one query.
 const QUERY_TIME: Duration = Duration::from_secs(60);
-/// Queries at a time; more wait.
-const QUERIES: usize = 8;
 /// Most lines of one answer, as Loki ships it.
 const MOST_LINES: usize = 5_000;
 /// Most instants of a range query, as Loki ships it.
@@ -40,15 +38,16 @@ const MOST_RANGE: i64 = (30 * 24 + 1) * 3_600 * 1_000_000_000;
 #[derive(Clone)]
 struct Loki {
     store: Arc<LogStore>,
-    running: Arc<Semaphore>,
+    gate: Gate,
 }
 
 /// The API over this store. Serve it where Loki's base address would be.
 pub fn router(store: Arc<LogStore>) -> Router {
-    let state = Loki {
-        store,
-        running: Arc::new(Semaphore::new(QUERIES)),
-    };
+    gated(store, Gate::default())
+}
+
+fn gated(store: Arc<LogStore>, gate: Gate) -> Router {
+    let state = Loki { store, gate };
     Router::new()
         .route("/ready", get(async || plain(StatusCode::OK, "ready\n")))
         .route("/loki/api/v1/status/buildinfo", get(build_info))
@@ -59,7 +58,10 @@ pub fn router(store: Arc<LogStore>) -> Router {
         )
         .route("/loki/api/v1/labels", get(labels).post(labels))
         .route("/loki/api/v1/label", get(labels).post(labels))
-        .route("/loki/api/v1/label/{name}/values", get(label_values))
+        .route(
+            "/loki/api/v1/label/{name}/values",
+            get(label_values).post(label_values),
+        )
         .route("/loki/api/v1/series", get(series).post(series))
         .route(
             "/loki/api/v1/index/stats",
@@ -69,7 +71,10 @@ pub fn router(store: Arc<LogStore>) -> Router {
             "/loki/api/v1/format_query",
             get(format_query).post(format_query),
         )
-        .route("/loki/api/v1/detected_labels", get(detected_labels))
+        .route(
+            "/loki/api/v1/detected_labels",
+            get(detected_labels).post(detected_labels),
+        )
         .route("/loki/api/v1/push", post(ingest::push))
         .route("/otlp/v1/logs", post(ingest::otlp))
         .fallback(async || plain(StatusCode::NOT_FOUND, "404 page not found\n"))
@@ -89,14 +94,21 @@ async fn run(
     loki: &Loki,
     work: impl FnOnce(&LogStore, &QueryLimits) -> Result<Response, Failure> + Send + 'static,
 ) -> Response {
-    let Ok(permit) = loki.running.clone().acquire_owned().await else {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
-    };
-    let store = loki.store.clone();
     let limits = QueryLimits {
         deadline: Some(Instant::now() + QUERY_TIME),
         ..QueryLimits::default()
     };
+    let permit = match loki.gate.enter(QUERY_TIME).await {
+        Ok(permit) => permit,
+        Err(Busy::Full) => {
+            return plain(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many outstanding requests",
+            );
+        }
+        Err(Busy::Late) => return Failure::from(QueryError::Timeout).into_response(),
+    };
+    let store = loki.store.clone();
     let done = tokio::task::spawn_blocking(move || {
         let response = work(&store, &limits);
         drop(permit);
@@ -238,8 +250,9 @@ async fn label_values(
     State(loki): State<Loki>,
     Path(name): Path<String>,
     RawQuery(raw): RawQuery,
+    body: Bytes,
 ) -> Response {
-    let params = Params::new(raw, &[]);
+    let params = Params::new(raw, &body);
     run(&loki, move |store, _| {
         let sets = label_sets(store, &params, &params.all(&["query"]))?;
         let values: BTreeSet<&str> = sets.iter().filter_map(|s| s.get(&name)).collect();
@@ -287,8 +300,12 @@ async fn format_query(State(loki): State<Loki>, RawQuery(raw): RawQuery, body: B
     .await
 }
 
-async fn detected_labels(State(loki): State<Loki>, RawQuery(raw): RawQuery) -> Response {
-    let params = Params::new(raw, &[]);
+async fn detected_labels(
+    State(loki): State<Loki>,
+    RawQuery(raw): RawQuery,
+    body: Bytes,
+) -> Response {
+    let params = Params::new(raw, &body);
     run(&loki, move |store, _| {
         let sets = label_sets(store, &params, &params.all(&["query"]))?;
         let names: BTreeSet<&str> = sets.iter().flat_map(|s| s.iter().map(|(n, _)| n)).collect();

@@ -8,6 +8,7 @@ mod json;
 mod params;
 mod write;
 
+use super::gate::{Busy, Gate};
 use crate::Evidence;
 use crate::promql::{self, MAX_POINTS, Options, QueryError};
 use crate::receive::{otlp, remote_write};
@@ -22,20 +23,16 @@ use http::header::CONTENT_TYPE;
 use params::Params;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::Semaphore;
+use std::time::{Duration, Instant};
 
 /// The largest form a request may post, bytes.
 pub const FORM_LIMIT: usize = 1 << 20;
-
-/// How many queries run at once; others wait.
-const CONCURRENT_QUERIES: usize = 20;
 
 #[derive(Clone)]
 struct Api {
     store: Arc<MetricStore>,
     options: Arc<Options>,
-    running: Arc<Semaphore>,
+    gate: Gate,
 }
 
 /// The API with Prometheus' default query options.
@@ -45,6 +42,10 @@ pub fn router(store: Arc<MetricStore>) -> Router {
 
 /// The API; a request's `timeout` can shorten that of `options`, not lengthen it.
 pub fn router_with(store: Arc<MetricStore>, options: Options) -> Router {
+    gated(store, options, Gate::default())
+}
+
+fn gated(store: Arc<MetricStore>, options: Options, gate: Gate) -> Router {
     let received = Evidence {
         metrics: store.clone(),
         ..Evidence::default()
@@ -52,7 +53,7 @@ pub fn router_with(store: Arc<MetricStore>, options: Options) -> Router {
     let api = Api {
         store,
         options: Arc::new(options),
-        running: Arc::new(Semaphore::new(CONCURRENT_QUERIES)),
+        gate,
     };
     let both = MethodFilter::GET.or(MethodFilter::POST);
     Router::new()
@@ -127,6 +128,16 @@ impl From<QueryError> for Failure {
     }
 }
 
+impl From<Busy> for Failure {
+    fn from(busy: Busy) -> Self {
+        let (kind, text) = match busy {
+            Busy::Full => ("unavailable", "too many queries are waiting to be run"),
+            Busy::Late => ("timeout", "query timed out in query queue"),
+        };
+        Failure(StatusCode::SERVICE_UNAVAILABLE, kind, text.into())
+    }
+}
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let Failure(status, kind, message) = self;
@@ -144,10 +155,12 @@ fn success(data: &str) -> Response {
 }
 
 impl Api {
-    /// Runs blocking work off the runtime's threads. Its panic becomes a 500 and ends nothing else.
+    /// Runs blocking work off the runtime's threads, when fewer than too many others run, and with what
+    /// is left of its time. Its panic becomes a 500 and ends nothing else.
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&MetricStore) -> Result<T, Failure> + Send + 'static,
+        time: Duration,
+        work: impl FnOnce(&MetricStore, Duration) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let internal = |what: &str| {
             Failure(
@@ -156,14 +169,12 @@ impl Api {
                 what.to_string(),
             )
         };
-        let permit = Arc::clone(&self.running)
-            .acquire_owned()
-            .await
-            .map_err(|_| internal("the server is shutting down"))?;
+        let came = Instant::now();
+        let permit = self.gate.enter(time).await?;
         let store = Arc::clone(&self.store);
         let done = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            work(&store)
+            work(&store, time.saturating_sub(came.elapsed()))
         });
         done.await
             .unwrap_or_else(|_| Err(internal("the evaluation of this query broke down")))
@@ -190,10 +201,11 @@ async fn query(
 ) -> Result<Response, Failure> {
     let p = Params::read(raw.as_deref(), &body);
     let t_ms = p.time("time")?.unwrap_or_else(params::now_ms);
-    let options = api.options(&p)?;
+    let mut options = api.options(&p)?;
     let text = p.first("query").unwrap_or("").to_string();
     let answer = api
-        .run(move |store| {
+        .run(options.timeout, move |store, left| {
+            options.timeout = left;
             let answer = promql::instant(store, &text, t_ms, &options)?;
             Ok(json::answer(&answer, t_ms))
         })
@@ -226,10 +238,11 @@ async fn query_range(
             "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
         ));
     }
-    let options = api.options(&p)?;
+    let mut options = api.options(&p)?;
     let text = p.first("query").unwrap_or("").to_string();
     let answer = api
-        .run(move |store| {
+        .run(options.timeout, move |store, left| {
+            options.timeout = left;
             let answer = promql::range(store, &text, (start, end), step, &options)?;
             Ok(json::answer(&answer, start))
         })
@@ -255,7 +268,7 @@ async fn selected(api: &Api, p: &Params, needs_match: bool) -> Result<BTreeSet<L
     for text in texts {
         sets.push(promql::parse_selector(&text).map_err(|e| Failure::parameter("match[]", e))?);
     }
-    api.run(move |store| {
+    api.run(api.options.timeout, move |store, _| {
         let reader = store.read();
         if sets.is_empty() {
             return Ok(reader.label_sets(&[], from, to).into_iter().collect());

@@ -14,12 +14,17 @@ mod tests;
 mod trace_by_id;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::handler::Handler;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
+
+use super::gate::{Busy, Gate};
 
 use crate::store::traces::TraceStore;
 use crate::traceql::TraceQlError;
@@ -27,23 +32,45 @@ use crate::traceql::TraceQlError;
 /// The version whose API this is. Tools that read it choose their endpoints by it.
 const TEMPO_VERSION: &str = "3.0.3";
 
+/// The longest form a request may post, in bytes.
+const FORM_LIMIT: usize = 1 << 20;
+/// How long a query waits for others to end before it is given up; as long as it may run.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a request is answered from.
+#[derive(Clone)]
+struct Api {
+    store: Arc<TraceStore>,
+    gate: Gate,
+}
+
 /// Trace by id, search, tags and TraceQL metrics.
 pub fn router(store: Arc<TraceStore>) -> Router {
+    gated(store, Gate::default())
+}
+
+/// By GET and as a posted form.
+fn both<H: Handler<T, Api> + Clone, T: 'static>(handler: H) -> MethodRouter<Api> {
+    get(handler.clone()).post(handler)
+}
+
+fn gated(store: Arc<TraceStore>, gate: Gate) -> Router {
     Router::new()
-        .route("/api/traces/{id}", get(trace_by_id::v1))
-        .route("/api/v2/traces/{id}", get(trace_by_id::v2))
-        .route("/api/search", get(search::search))
-        .route("/api/metrics/query", get(metrics::instant))
-        .route("/api/metrics/query_range", get(metrics::range))
-        .route("/api/search/tags", get(tags::names_v1))
-        .route("/api/v2/search/tags", get(tags::names_v2))
-        .route("/api/search/tag/{tag}/values", get(tags::values_v1))
-        .route("/api/v2/search/tag/{tag}/values", get(tags::values_v2))
+        .route("/api/traces/{id}", both(trace_by_id::v1))
+        .route("/api/v2/traces/{id}", both(trace_by_id::v2))
+        .route("/api/search", both(search::search))
+        .route("/api/metrics/query", both(metrics::instant))
+        .route("/api/metrics/query_range", both(metrics::range))
+        .route("/api/search/tags", both(tags::names_v1))
+        .route("/api/v2/search/tags", both(tags::names_v2))
+        .route("/api/search/tag/{tag}/values", both(tags::values_v1))
+        .route("/api/v2/search/tag/{tag}/values", both(tags::values_v2))
         .route("/api/status/buildinfo", get(buildinfo))
         .route("/api/echo", get(|| async { "echo\n" }))
         .route("/ready", get(|| async { "ready\n" }))
         .fallback(|| async { (StatusCode::NOT_FOUND, "404 page not found\n") })
-        .with_state(store)
+        .layer(DefaultBodyLimit::max(FORM_LIMIT))
+        .with_state(Api { store, gate })
 }
 
 async fn buildinfo() -> Response {
@@ -96,11 +123,30 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Runs a query off the async threads: it may scan millions of spans.
-async fn blocking<T: Send + 'static>(
-    query: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(query)
-        .await
-        .map_err(|e| ApiError::internal(format!("the query ended abnormally: {e}")))?
+impl From<Busy> for ApiError {
+    fn from(busy: Busy) -> Self {
+        match busy {
+            Busy::Full => Self {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                text: "too many outstanding requests".into(),
+            },
+            Busy::Late => TraceQlError::Timeout.into(),
+        }
+    }
+}
+
+impl Api {
+    /// Runs a query off the async threads: it may scan millions of spans.
+    async fn run<T: Send + 'static>(
+        self,
+        query: impl FnOnce(&TraceStore) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let permit = self.gate.enter(PATIENCE).await?;
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            query(&self.store)
+        });
+        done.await
+            .map_err(|e| ApiError::internal(format!("the query ended abnormally: {e}")))?
+    }
 }

@@ -1,14 +1,11 @@
 //! `/api/metrics/query` and `/api/metrics/query_range`.
 
-use std::sync::Arc;
-
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
 use super::params::Params;
-use super::{ApiError, blocking, json};
-use crate::store::traces::TraceStore;
+use super::{Api, ApiError, json};
 use crate::traceql::ast::{Query, go_duration};
 use crate::traceql::eval::metrics::{Steps, evaluate};
 use crate::traceql::eval::series::{Exemplar, Series};
@@ -20,18 +17,14 @@ const DEFAULT_EXEMPLARS: usize = 100;
 const MAX_STEPS: u64 = 10_000;
 
 /// One value a series, over the whole window.
-pub(super) async fn instant(
-    State(store): State<Arc<TraceStore>>,
-    RawQuery(raw): RawQuery,
-) -> Result<Response, ApiError> {
-    let params = Params::new(raw);
+pub(super) async fn instant(State(api): State<Api>, params: Params) -> Result<Response, ApiError> {
     let query = query(&params, "compiling query: ")?;
     let (start, end) = window(&params)?;
     if start == end {
         return Err(ApiError::bad("end must be greater than start"));
     }
     let steps = Steps::Instant { start, end };
-    let series = run(store, query, steps, 0).await?;
+    let series = run(api, query, steps, 0).await?;
     let shown = |series: &Series| {
         let value = series.values.first().copied().flatten()?;
         let mut out = Map::new();
@@ -43,11 +36,7 @@ pub(super) async fn instant(
 }
 
 /// A value for every step, a series.
-pub(super) async fn range(
-    State(store): State<Arc<TraceStore>>,
-    RawQuery(raw): RawQuery,
-) -> Result<Response, ApiError> {
-    let params = Params::new(raw);
+pub(super) async fn range(State(api): State<Api>, params: Params) -> Result<Response, ApiError> {
     let query = query(&params, "")?;
     let (start, end) = window(&params)?;
     let step = step(&params, end - start)?;
@@ -59,7 +48,7 @@ pub(super) async fn range(
         },
     };
     let steps = Steps::range(start, end, step);
-    let series = run(store, query, steps, wanted).await?;
+    let series = run(api, query, steps, wanted).await?;
     let ends = steps.ends();
     Ok(answer(series.iter().map(|s| shown(s, &ends)).collect()))
 }
@@ -111,12 +100,13 @@ fn step(params: &Params, range: u64) -> Result<u64, ApiError> {
 }
 
 async fn run(
-    store: Arc<TraceStore>,
+    api: Api,
     query: Query,
     steps: Steps,
     exemplars: usize,
 ) -> Result<Vec<Series>, ApiError> {
-    blocking(move || evaluate(&store, &query, steps, exemplars).map_err(ApiError::from)).await
+    api.run(move |store| evaluate(store, &query, steps, exemplars).map_err(ApiError::from))
+        .await
 }
 
 /// No series is no `series`, and a zero is no `value`: protobuf JSON leaves defaults out.

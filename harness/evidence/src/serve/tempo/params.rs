@@ -3,15 +3,39 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::extract::{FromRequest, Request};
+use axum::http::Method;
+use bytes::Bytes;
+
 use super::ApiError;
 
-/// The parameters of a request; of a repeated one the first counts, an empty one is absent.
+/// The parameters of a request, in its address or posted as a form; of a repeated one the first counts,
+/// those of the form before those of the address, and an empty one is absent.
 pub(super) struct Params(HashMap<String, String>);
 
+impl<S: Send + Sync> FromRequest<S> for Params {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let form = if request.method() == Method::POST {
+            let body = Bytes::from_request(request, state).await;
+            body.map_err(|e| ApiError {
+                status: e.status(),
+                text: e.body_text(),
+            })?
+        } else {
+            Bytes::new()
+        };
+        Ok(Self::new(&form, &query))
+    }
+}
+
 impl Params {
-    pub(super) fn new(raw: Option<String>) -> Self {
+    fn new(form: &[u8], query: &str) -> Self {
         let mut all = HashMap::new();
-        for (key, value) in url::form_urlencoded::parse(raw.unwrap_or_default().as_bytes()) {
+        let query = url::form_urlencoded::parse(query.as_bytes());
+        for (key, value) in url::form_urlencoded::parse(form).chain(query) {
             if !value.is_empty() {
                 all.entry(key.into_owned()).or_insert(value.into_owned());
             }

@@ -1,14 +1,11 @@
 //! `/api/search`.
 
-use std::sync::Arc;
-
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
 use super::params::Params;
-use super::{ApiError, blocking, json};
-use crate::store::traces::TraceStore;
+use super::{Api, ApiError, json};
 use crate::traceql::ast::{
     Attribute, Expr, Intrinsic, Op, Query, Scope, Spanset, SpansetOp, Stage, Static,
 };
@@ -21,15 +18,12 @@ const MAX_SPANS: usize = 100;
 const MAX_RANGE_SECONDS: i64 = 168 * 3600;
 
 /// Traces that a TraceQL query (`q`) or plain `tags` find, newest first.
-pub(super) async fn search(
-    State(store): State<Arc<TraceStore>>,
-    RawQuery(raw): RawQuery,
-) -> Result<Response, ApiError> {
-    let params = Params::new(raw);
+pub(super) async fn search(State(api): State<Api>, params: Params) -> Result<Response, ApiError> {
     let bounds = bounds(&params)?;
     let (query, with_spans) = query(&params)?;
-    let found =
-        blocking(move || search::search(&store, &query, &bounds).map_err(ApiError::from)).await?;
+    let found = api
+        .run(move |store| search::search(store, &query, &bounds).map_err(ApiError::from))
+        .await?;
     let traces: Vec<Value> = found.iter().map(|found| trace(found, with_spans)).collect();
     let metrics = json!({ "inspectedTraces": traces.len(), "completedJobs": 1, "totalJobs": 1 });
     Ok(json::answer(

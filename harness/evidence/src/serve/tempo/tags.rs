@@ -1,16 +1,13 @@
 //! Names and values of attributes, for completion while typing.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::response::Response;
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::params::Params;
 use super::search::window;
-use super::{ApiError, blocking, json};
-use crate::store::traces::TraceStore;
+use super::{Api, ApiError, json};
 use crate::traceql::ast::{Attribute, Intrinsic, KINDS, Query, STATUSES, Scope};
 use crate::traceql::eval::tags;
 
@@ -46,14 +43,10 @@ const INTRINSICS: &[&str] = &[
 type Names = BTreeMap<&'static str, BTreeSet<String>>;
 
 /// All names in one list, without the intrinsics.
-pub(super) async fn names_v1(
-    State(store): State<Arc<TraceStore>>,
-    RawQuery(raw): RawQuery,
-) -> Result<Response, ApiError> {
-    let params = Params::new(raw);
+pub(super) async fn names_v1(State(api): State<Api>, params: Params) -> Result<Response, ApiError> {
     let scope = scope(&params)?;
     let mut all = BTreeSet::new();
-    for (of, names) in names(store, &params).await? {
+    for (of, names) in names(api, &params).await? {
         if scope.is_none_or(|s| s == of) {
             all.extend(names);
         }
@@ -62,15 +55,11 @@ pub(super) async fn names_v1(
 }
 
 /// Names by scope.
-pub(super) async fn names_v2(
-    State(store): State<Arc<TraceStore>>,
-    RawQuery(raw): RawQuery,
-) -> Result<Response, ApiError> {
-    let params = Params::new(raw);
+pub(super) async fn names_v2(State(api): State<Api>, params: Params) -> Result<Response, ApiError> {
     let scope = scope(&params)?;
     let mut scopes: Vec<Value> = Vec::new();
     if scope != Some("intrinsic") {
-        for (of, names) in names(store, &params).await? {
+        for (of, names) in names(api, &params).await? {
             if scope.is_none_or(|s| s == of) {
                 scopes.push(json!({ "name": of, "tags": names }));
             }
@@ -84,30 +73,30 @@ pub(super) async fn names_v2(
 
 /// The values of an attribute named without its scope, as text.
 pub(super) async fn values_v1(
-    State(store): State<Arc<TraceStore>>,
+    State(api): State<Api>,
     Path(tag): Path<String>,
-    RawQuery(raw): RawQuery,
+    params: Params,
 ) -> Result<Response, ApiError> {
     let attribute = match Intrinsic::named(&tag) {
         Some(which) => Attribute::Intrinsic(which),
         None => Attribute::Named(Scope::Any, tag),
     };
-    let found = values(store, &Params::new(raw), attribute).await?;
+    let found = values(api, &params, attribute).await?;
     let texts: Vec<String> = found.into_iter().map(|(_, text)| text).collect();
     Ok(json::answer(&json!({ "tagValues": texts })))
 }
 
 /// The values of an attribute named with its scope, with their types.
 pub(super) async fn values_v2(
-    State(store): State<Arc<TraceStore>>,
+    State(api): State<Api>,
     Path(tag): Path<String>,
-    RawQuery(raw): RawQuery,
+    params: Params,
 ) -> Result<Response, ApiError> {
     let attribute = crate::traceql::parse_attribute(&tag).map_err(|e| {
         let tail = format!("failed to parse identifier {tag}: {e}");
         ApiError::bad(format!("please provide a valid tagName: {tail}"))
     })?;
-    let found = values(store, &Params::new(raw), attribute).await?;
+    let found = values(api, &params, attribute).await?;
     let shown: Vec<Value> = found
         .into_iter()
         .map(|(kind, text)| match text.as_str() {
@@ -132,13 +121,14 @@ fn narrowing(params: &Params) -> Option<Query> {
     crate::traceql::parse(params.get("q")?).ok()
 }
 
-async fn names(store: Arc<TraceStore>, params: &Params) -> Result<Names, ApiError> {
+async fn names(api: Api, params: &Params) -> Result<Names, ApiError> {
     let (window, query) = (window(params, false)?, narrowing(params));
-    blocking(move || tags::names(&store, window, query.as_ref()).map_err(ApiError::from)).await
+    api.run(move |store| tags::names(store, window, query.as_ref()).map_err(ApiError::from))
+        .await
 }
 
 async fn values(
-    store: Arc<TraceStore>,
+    api: Api,
     params: &Params,
     of: Attribute,
 ) -> Result<BTreeSet<(&'static str, String)>, ApiError> {
@@ -154,8 +144,8 @@ async fn values(
         .filter(|n| *n > 0)
         .unwrap_or(usize::MAX);
     let (window, query) = (window(params, false)?, narrowing(params));
-    blocking(move || {
-        tags::values(&store, window, query.as_ref(), &of, limit).map_err(ApiError::from)
+    api.run(move |store| {
+        tags::values(store, window, query.as_ref(), &of, limit).map_err(ApiError::from)
     })
     .await
 }

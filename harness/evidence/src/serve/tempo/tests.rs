@@ -20,10 +20,11 @@ async fn get(path: &str) -> (u16, String) {
     let spans: ExportTraceServiceRequest = serde_json::from_str(TRACES).expect("OTLP/JSON");
     store.ingest(spans.resource_spans);
     let request = Request::get(path).body(Body::empty()).expect("a request");
-    let answer = super::router(Arc::new(store))
-        .oneshot(request)
-        .await
-        .expect("infallible");
+    send(super::router(Arc::new(store)), request).await
+}
+
+async fn send(router: axum::Router, request: Request<Body>) -> (u16, String) {
+    let answer = router.oneshot(request).await.expect("infallible");
     let status = answer.status().as_u16();
     let body = to_bytes(answer.into_body(), 1 << 20).await.expect("a body");
     (status, String::from_utf8(body.into()).expect("UTF-8"))
@@ -136,4 +137,52 @@ async fn errors_are_plain_text() {
         assert_eq!(get(path).await, (400, expected.into()), "{path}");
     }
     assert_eq!(get("/api/nope").await, (404, "404 page not found\n".into()));
+}
+
+#[tokio::test]
+async fn a_posted_form_asks_as_an_address_does_and_comes_first() {
+    let store = TraceStore::default();
+    let spans: ExportTraceServiceRequest = serde_json::from_str(TRACES).expect("OTLP/JSON");
+    store.ingest(spans.resource_spans);
+    let router = super::router(Arc::new(store));
+    for (path, form) in [
+        ("/api/search", "q=%7Bspan.n%3E5%7D"),
+        ("/api/search", "tags=n%3D7&limit=3"),
+        ("/api/metrics/query", "q=%7B%7D%7Crate()&start=0&end=10"),
+        (
+            "/api/metrics/query_range",
+            "q=%7B%7D%7Crate()&start=0&end=10&step=5s",
+        ),
+        ("/api/v2/search/tags", "scope=span"),
+        ("/api/v2/search/tag/span.n/values", "start=0&end=10"),
+        ("/api/v2/traces/ab", ""),
+    ] {
+        let post = |address: &str, form: &str| {
+            Request::post(address)
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(Body::from(form.to_owned()))
+                .expect("a request")
+        };
+        let by_get = get(&format!("{path}?{form}")).await;
+        assert_eq!(by_get.0, 200, "{path}: {}", by_get.1);
+        assert!(by_get.1.len() > 40, "{path}: {}", by_get.1);
+        assert_eq!(send(router.clone(), post(path, form)).await, by_get);
+        let both = format!("{path}?q=%7B&scope=nope&start=99&end=1");
+        if form.contains("start") && form.contains("q=") {
+            assert_eq!(send(router.clone(), post(&both, form)).await, by_get);
+        }
+    }
+    let long = Request::post("/api/search").body(Body::from(vec![b'x'; super::FORM_LIMIT + 1]));
+    assert_eq!(send(router, long.expect("a request")).await.0, 413);
+}
+
+#[tokio::test]
+async fn too_many_queries_are_told_so() {
+    let gate = crate::serve::gate::Gate::new(0, 0);
+    let router = super::gated(Arc::new(TraceStore::default()), gate);
+    for path in ["/api/search", "/api/v2/traces/1", "/api/v2/search/tags"] {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let told = (429, "too many outstanding requests".to_owned());
+        assert_eq!(send(router.clone(), request).await, told, "{path}");
+    }
 }

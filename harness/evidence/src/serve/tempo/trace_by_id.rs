@@ -1,8 +1,6 @@
 //! `/api/traces/{id}` and `/api/v2/traces/{id}`.
 
-use std::sync::Arc;
-
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -11,19 +9,18 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use super::params::Params;
-use super::{ApiError, json};
-use crate::store::traces::TraceStore;
+use super::{Api, ApiError, json};
 
 const PROTOBUF: &str = "application/protobuf";
 
 /// Version 1: the trace itself; 404 with an empty body when it is unknown.
 pub(super) async fn v1(
-    State(store): State<Arc<TraceStore>>,
+    State(api): State<Api>,
     Path(id): Path<String>,
-    RawQuery(query): RawQuery,
     headers: HeaderMap,
+    params: Params,
 ) -> Result<Response, ApiError> {
-    let Some(resource_spans) = find(&store, &id, query)? else {
+    let Some(resource_spans) = find(api, id, &params).await? else {
         return Ok(StatusCode::NOT_FOUND.into_response());
     };
     if wants_protobuf(&headers) {
@@ -34,12 +31,12 @@ pub(super) async fn v1(
 
 /// Version 2: the trace in an envelope; an unknown trace is an empty one.
 pub(super) async fn v2(
-    State(store): State<Arc<TraceStore>>,
+    State(api): State<Api>,
     Path(id): Path<String>,
-    RawQuery(query): RawQuery,
     headers: HeaderMap,
+    params: Params,
 ) -> Result<Response, ApiError> {
-    let found = find(&store, &id, query)?;
+    let found = find(api, id, &params).await?;
     if wants_protobuf(&headers) {
         let trace = TracesData {
             resource_spans: found.unwrap_or_default(),
@@ -60,16 +57,16 @@ struct TraceByIdResponse {
     trace: Option<TracesData>,
 }
 
-fn find(
-    store: &TraceStore,
-    id: &str,
-    query: Option<String>,
+async fn find(
+    api: Api,
+    id: String,
+    params: &Params,
 ) -> Result<Option<Vec<ResourceSpans>>, ApiError> {
-    let params = Params::new(query);
     // They only tell Tempo which blocks to open; here there is one place to look.
     params.seconds("start")?;
     params.seconds("end")?;
-    Ok(store.trace(parse_id(id)?))
+    let id = parse_id(&id)?;
+    api.run(move |store| Ok(store.trace(id))).await
 }
 
 /// Hex of either case, leading zeros optional, as searches leave them out.
