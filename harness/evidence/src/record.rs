@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::Evidence;
 use crate::store::logs::{LogLimits, LogStore};
 use crate::store::metrics::MetricStore;
-use crate::store::segment::{SegmentError, SegmentReport, Signal};
+use crate::store::segment::{SegmentError, SegmentReport, Signal, Source};
 use crate::store::traces::TraceStore;
 
 /// What one stack may take.
@@ -120,17 +120,48 @@ impl Evidence {
     /// # Errors
     /// When a segment is missing, cannot be read, or is none of ours.
     pub fn open(dir: &Path) -> Result<Opened, SegmentError> {
-        let at = |signal: Signal| dir.join(signal.file_name());
-        let (metrics, of_metrics) = MetricStore::open(&at(Signal::Metrics))?;
-        let (logs, of_logs) = LogStore::open(&at(Signal::Logs))?;
-        let (traces, of_traces) = TraceStore::open(&at(Signal::Traces))?;
+        Self::opened(|signal| Source::file(dir.join(signal.file_name())).map(Some))
+    }
+
+    /// Reads segments that lie in memory, as [`open`](Self::open) reads those of a directory; of each
+    /// signal the first one given. A signal of which none is given has an empty store and no report.
+    ///
+    /// # Errors
+    /// When a segment is none of ours or not of its signal, or has a frame that makes no sense.
+    pub fn open_bytes(segments: &[(Signal, &[u8])]) -> Result<Opened, SegmentError> {
+        Self::opened(|signal| {
+            let given = segments.iter().find(|(of, _)| *of == signal);
+            Ok(given.map(|(_, bytes)| Source::bytes(signal, bytes)))
+        })
+    }
+
+    fn opened<'a>(
+        source: impl Fn(Signal) -> Result<Option<Source<'a>>, SegmentError>,
+    ) -> Result<Opened, SegmentError> {
+        let mut reports = Vec::new();
+        let metrics = read(source(Signal::Metrics)?, MetricStore::open, &mut reports)?;
+        let logs = read(source(Signal::Logs)?, LogStore::open, &mut reports)?;
+        let traces = read(source(Signal::Traces)?, TraceStore::open, &mut reports)?;
         Ok(Opened {
             evidence: Self {
                 metrics: Arc::new(metrics),
                 logs: Arc::new(logs),
                 traces: Arc::new(traces),
             },
-            reports: vec![of_metrics, of_logs, of_traces],
+            reports,
         })
     }
+}
+
+fn read<'a, T: Default>(
+    source: Option<Source<'a>>,
+    open: impl FnOnce(Source<'a>) -> Result<(T, SegmentReport), SegmentError>,
+    reports: &mut Vec<SegmentReport>,
+) -> Result<T, SegmentError> {
+    let Some(source) = source else {
+        return Ok(T::default());
+    };
+    let (store, report) = open(source)?;
+    reports.push(report);
+    Ok(store)
 }

@@ -19,6 +19,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+#[path = "support/segment.rs"]
+mod support;
+
 const SECOND: i64 = 1_000_000_000;
 const START: i64 = 1_800_000_000;
 
@@ -289,6 +292,33 @@ fn what_does_not_fit_is_refused_counted_and_told() {
     assert!(opened.evidence.logs.stats().entries > 0);
 }
 
+/// A line, span or sample whose sender was told that it is refused is in no answer of the live store:
+/// one that counted it would say another thing than the record does when it is judged again.
+#[tokio::test]
+async fn what_could_not_be_recorded_is_in_no_answer() {
+    const BATCHES: u64 = 90;
+    let mut cut_short = 0;
+    for most_bytes in (1_000..9_000).step_by(777) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let live = Evidence::default();
+        live.record(dir.path(), most_bytes).expect("recording");
+        (0..BATCHES).for_each(|n| feed(&live, n));
+        let (l, t) = (live.logs.stats(), live.traces.stats());
+        assert_eq!(l.entries + l.duplicates + l.refused(), 10 * BATCHES);
+        assert_eq!(t.spans + t.duplicates + t.refused(), 4 * BATCHES);
+        cut_short += u64::from(t.not_recorded > 4 && t.spans > 0);
+        live.close(dir.path()).expect("closing");
+        let opened = Evidence::open(dir.path()).expect("opened");
+        assert_eq!(answers(&live).await, answers(&opened.evidence).await);
+        let stats = opened.evidence.traces.stats();
+        assert_eq!((stats.spans, stats.traces), (t.spans, t.traces));
+        assert_eq!(opened.evidence.logs.stats().entries, l.entries);
+        let (of_live, of_opened) = (live.metrics.stats(), opened.evidence.metrics.stats());
+        assert_eq!(of_live.samples, of_opened.samples);
+    }
+    assert!(cut_short > 5);
+}
+
 #[test]
 fn a_recording_is_not_begun_twice_nor_over_another_nor_late() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -406,6 +436,46 @@ fn contents(of: &Evidence) -> [Vec<String>; 3] {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// A body that makes no sense though its checksum is right: an error or another content, never a
+    /// panic, neither then nor when it is asked.
+    #[test]
+    fn hostile_bodies_are_refused_or_can_be_asked(
+        which in 0..3_usize,
+        changes in prop::collection::vec(
+            (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..4_u8, any::<u8>()),
+            1..5,
+        ),
+    ) {
+        static RECORDED: std::sync::LazyLock<[Vec<Vec<u8>>; 3]> = std::sync::LazyLock::new(|| {
+            let dir = tempfile::tempdir().expect("a directory");
+            recorded(dir.path(), 4).close(dir.path()).expect("closed");
+            Signal::ALL.map(|signal| {
+                let file = std::fs::read(dir.path().join(signal.file_name()));
+                support::bodies(&file.expect("a segment"))
+            })
+        });
+        let signal = Signal::ALL[which];
+        let mut bodies = RECORDED[which].clone();
+        for (body, place, change, by) in changes {
+            let at = body.index(bodies.len());
+            let body = &mut bodies[at];
+            if body.is_empty() {
+                continue;
+            }
+            let place = place.index(body.len());
+            match change {
+                0 => body[place] = by,
+                1 => body.truncate(place),
+                2 => body.insert(place, by),
+                _ => { body.remove(place); }
+            }
+        }
+        let file = support::of_bodies(signal, bodies.iter().map(Vec::as_slice));
+        if let Ok(opened) = Evidence::open_bytes(&[(signal, &file)]) {
+            support::ask(&opened.evidence);
+        }
+    }
 
     /// Any damage to any segment: reported, never a panic, and no datum that was not written.
     #[test]

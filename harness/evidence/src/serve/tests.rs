@@ -193,6 +193,98 @@ async fn unreadable_payloads_get_the_protocols_kind_of_error() {
     assert_eq!(run.evidence.traces.stats().spans, 0);
 }
 
+/// A message of bytes as they are, so that it can be none.
+#[derive(Clone, Default)]
+struct Raw;
+
+impl tonic::codec::Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Raw;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Raw {
+        Raw
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
+    }
+}
+
+impl tonic::codec::Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = tonic::Status;
+
+    fn encode(
+        &mut self,
+        item: Vec<u8>,
+        to: &mut tonic::codec::EncodeBuf<'_>,
+    ) -> Result<(), tonic::Status> {
+        bytes::BufMut::put_slice(to, &item);
+        Ok(())
+    }
+}
+
+impl tonic::codec::Decoder for Raw {
+    type Item = Vec<u8>;
+    type Error = tonic::Status;
+
+    fn decode(
+        &mut self,
+        from: &mut tonic::codec::DecodeBuf<'_>,
+    ) -> Result<Option<Vec<u8>>, tonic::Status> {
+        let len = bytes::Buf::remaining(from);
+        Ok(Some(bytes::Buf::copy_to_bytes(from, len).into()))
+    }
+}
+
+/// Whatever a payload held that is not read is missing from the evidence, on every road.
+#[tokio::test]
+async fn payloads_that_cannot_be_read_are_counted_as_refused() {
+    let run = running().await;
+    let refused = || {
+        let of = &run.evidence;
+        let stats = (of.metrics.stats(), of.logs.stats(), of.traces.stats());
+        [stats.0.refused(), stats.1.refused(), stats.2.refused()]
+    };
+    let endpoint = tonic::transport::Endpoint::from_shared(run.grpc.clone()).expect("a URL");
+    let channel = endpoint.connect().await.expect("a connection");
+    let mut grpc = tonic::client::Grpc::new(channel);
+    for service in [
+        "metrics.v1.MetricsService",
+        "logs.v1.LogsService",
+        "trace.v1.TraceService",
+    ] {
+        let path = format!("/opentelemetry.proto.collector.{service}/Export");
+        for body in [
+            b"no message".to_vec(),
+            vec![0; super::otlp::MAX_PAYLOAD_BYTES + 1],
+        ] {
+            grpc.ready().await.expect("a connection");
+            let path = path.parse().expect("a path");
+            let sent = grpc.unary(tonic::Request::new(body), path, Raw);
+            sent.await.expect_err("an error");
+        }
+    }
+    assert_eq!(refused(), [2, 2, 2]);
+    for signal in ["metrics", "logs", "traces"] {
+        let url = format!("{}/v1/{signal}", run.http);
+        for (kind, gzip, body) in [
+            ("application/json", false, b"{nope".to_vec()),
+            ("application/x-protobuf", true, b"not gzip".to_vec()),
+            ("text/plain", false, b"x".to_vec()),
+        ] {
+            let (status, ..) = post(&url, kind, gzip, body).await;
+            assert!(status >= 400, "{kind}: {status}");
+        }
+    }
+    assert_eq!(refused(), [5, 5, 5]);
+    let answer = client().get(format!("{}/v1/traces", run.http)).send().await;
+    assert_eq!(answer.expect("an answer").status().as_u16(), 405);
+    assert_eq!(refused(), [5, 5, 5]);
+}
+
 #[tokio::test]
 async fn a_gzip_bomb_is_refused() {
     let run = running().await;

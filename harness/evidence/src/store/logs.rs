@@ -279,7 +279,7 @@ impl LogStore {
     /// Stores one line, or counts why not.
     fn append(
         &self,
-        stream: &Stream,
+        stream: &Arc<Stream>,
         ts: i64,
         line: &str,
         metadata: Vec<(Arc<str>, Arc<str>)>,
@@ -324,8 +324,10 @@ impl LogStore {
         if data.contains(&entry) {
             self.counters.memory.fetch_sub(cost, Relaxed);
             self.counters.duplicates.fetch_add(1, Relaxed);
+        } else if batch.recorded() {
+            batch.entry(stream, &entry);
+            data.stage(entry);
         } else {
-            batch.entry(stream.number, &entry);
             data.push(entry);
         }
     }

@@ -34,7 +34,7 @@ mod write;
 use std::io;
 use std::path::PathBuf;
 
-pub(crate) use read::read;
+pub(crate) use read::{Source, read};
 pub(crate) use write::Sink;
 
 /// Version of the format.
@@ -71,6 +71,15 @@ impl Signal {
             Self::Metrics => "metrics.seg",
             Self::Logs => "logs.seg",
             Self::Traces => "traces.seg",
+        }
+    }
+
+    /// As OTLP's paths and services name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Logs => "logs",
+            Self::Traces => "traces",
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Rows of fixed size point into tables in which every string and every attribute set is kept once:
 //! a load test repeats the same few names, resources and attributes millions of times, and a row of
-//! 72 bytes scans fast. Data is only ever appended, so a row's index stays good after the lock is let go and
-//! a query can read in pieces, letting receivers in between.
+//! 72 bytes scans fast. What a query may have seen is only ever appended to, so a row's index stays good
+//! after the lock is let go and a query can read in pieces, letting receivers in between.
 
 mod attrs;
 mod chunks;
@@ -14,10 +14,11 @@ mod rows;
 mod strings;
 #[cfg(test)]
 mod tests;
+mod undo;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher as _;
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
@@ -97,15 +98,19 @@ impl TraceStore {
         if let Some(why) = sink.closed() {
             return self.lost(count, why.to_owned());
         }
-        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        let was = sink.records().then(|| tables.lengths());
+        let mut tables = self.write();
+        let was = sink.records().then(|| (tables.lengths(), tables.counters));
         let taken = ingest::ingest(&mut tables, self.limit, spans);
-        drop(tables);
-        if let Some(was) = was
-            && let Err(why) = self.record_since(&mut sink, was)
+        if let Some((was, counters)) = was
+            // Under the lock: no query sees a span before it is recorded.
+            && let Err(why) = tables.record_since(&mut sink, was)
         {
+            tables.forget_since(was);
+            tables.counters = counters;
+            drop(tables);
             return self.lost(count, why);
         }
+        drop(tables);
         drop(sink);
         if taken.rejected > 0 {
             tracing::error!(spans = taken.rejected, why = %taken.message, "spans refused");
@@ -115,13 +120,11 @@ impl TraceStore {
 
     /// Counts items that a receiver could not read.
     pub(crate) fn count_invalid(&self, items: u64) {
-        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        tables.counters.refused_invalid += items;
+        self.write().counters.refused_invalid += items;
     }
 
     fn lost(&self, spans: u64, why: String) -> Ingested {
-        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        tables.counters.not_recorded += spans;
+        self.write().counters.not_recorded += spans;
         Ingested {
             accepted: 0,
             rejected: spans,
@@ -152,6 +155,10 @@ impl TraceStore {
     /// Ids of all traces held, in order of arrival.
     pub fn trace_ids(&self) -> Vec<u128> {
         self.read().traces.iter().map(|t| t.id).collect()
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Tables> {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The tables, for a query. Hold it for a bounded number of traces: receivers wait meanwhile.
@@ -198,10 +205,14 @@ impl Tables {
         })
     }
 
+    fn hash_of(&self, trace: u128) -> u64 {
+        self.hasher.hash_one(trace)
+    }
+
     /// The row of a trace, when any span of it was received.
     fn find(&self, id: u128) -> Option<u32> {
         let same = |at: &u32| self.traces[*at as usize].id == id;
-        self.by_id.find(self.hasher.hash_one(id), same).copied()
+        self.by_id.find(self.hash_of(id), same).copied()
     }
 
     /// Events, links and the rest of a span; `None` for the many spans that have none.

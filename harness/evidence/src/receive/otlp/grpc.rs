@@ -1,5 +1,8 @@
 //! The three collector services of OTLP over gRPC.
 
+use axum::extract::{Request as HttpRequest, State};
+use axum::middleware::{self, Next};
+use axum::response::Response as HttpResponse;
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
     logs_service_server::{LogsService, LogsServiceServer},
@@ -17,6 +20,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use super::{MAX_PAYLOAD_BYTES, Payload, ingest};
+use crate::store::segment::Signal;
 use crate::{Evidence, Ingested};
 
 /// The trace, logs and metrics services, accepting gzip and payloads up to [`MAX_PAYLOAD_BYTES`].
@@ -24,8 +28,9 @@ use crate::{Evidence, Ingested};
 /// `Routes::into_axum_router` turns them into a router that any HTTP/2 server can carry.
 #[must_use]
 pub fn grpc_services(evidence: Evidence) -> Routes {
+    let counted = middleware::from_fn_with_state(evidence.clone(), count_unread);
     let exporter = Exporter(evidence);
-    Routes::new(
+    let routes = Routes::new(
         TraceServiceServer::new(exporter.clone())
             .accept_compressed(Gzip)
             .max_decoding_message_size(MAX_PAYLOAD_BYTES),
@@ -39,8 +44,40 @@ pub fn grpc_services(evidence: Evidence) -> Routes {
         MetricsServiceServer::new(exporter)
             .accept_compressed(Gzip)
             .max_decoding_message_size(MAX_PAYLOAD_BYTES),
-    )
+    );
+    routes.into_axum_router().layer(counted).into()
 }
+
+/// Counts every export that is answered with an error: it was too long, packed in an unknown way or no
+/// message, so nothing of it is stored, and the evidence must not look whole. Such an answer has its
+/// status among the headers; one with a message has it behind.
+async fn count_unread(
+    State(to): State<Evidence>,
+    request: HttpRequest,
+    next: Next,
+) -> HttpResponse {
+    let signal = match request.uri().path() {
+        TRACES => Some(Signal::Traces),
+        LOGS => Some(Signal::Logs),
+        METRICS => Some(Signal::Metrics),
+        _ => None,
+    };
+    let response = next.run(request).await;
+    let failed = response
+        .headers()
+        .get("grpc-status")
+        .is_some_and(|status| status != "0");
+    if let Some(signal) = signal
+        && (failed || !response.status().is_success())
+    {
+        to.count_unreadable(signal);
+    }
+    response
+}
+
+const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 
 #[derive(Clone)]
 struct Exporter(Evidence);

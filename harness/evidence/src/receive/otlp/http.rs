@@ -4,9 +4,10 @@ use std::io::Read;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -30,20 +31,43 @@ const JSON: &str = "application/json";
 /// A payload that cannot be read is answered 400 with a `google.rpc.Status` in the request's own
 /// encoding, an unknown content type 415, a payload over [`MAX_PAYLOAD_BYTES`] 413.
 pub fn http_router(evidence: Evidence) -> Router {
+    let counted = middleware::from_fn_with_state(evidence.clone(), count_unread);
     Router::new()
         .route("/v1/traces", post(traces))
         .route("/v1/logs", post(logs))
         .route("/v1/metrics", post(metrics))
         .layer(DefaultBodyLimit::max(MAX_PAYLOAD_BYTES))
+        .layer(counted)
         .with_state(evidence)
 }
 
 /// `POST /v1/metrics` alone, for where Prometheus takes it.
 pub fn metrics_router(evidence: Evidence) -> Router {
+    let counted = middleware::from_fn_with_state(evidence.clone(), count_unread);
     Router::new()
         .route("/v1/metrics", post(metrics))
         .layer(DefaultBodyLimit::max(MAX_PAYLOAD_BYTES))
+        .layer(counted)
         .with_state(evidence)
+}
+
+/// Counts every payload whose answer is an error, wherever it came from (its encoding, its length, its
+/// content): nothing of it is stored, and the evidence must not look whole. What a store refuses of a
+/// payload is a partial success, and the store has counted it.
+async fn count_unread(State(to): State<Evidence>, request: Request, next: Next) -> Response {
+    let posted = request.method() == Method::POST;
+    let signal = Signal::ALL.into_iter().find(|signal| {
+        let path = request.uri().path();
+        path.strip_prefix("/v1/") == Some(signal.name())
+    });
+    let response = next.run(request).await;
+    if let Some(signal) = signal
+        && posted
+        && !response.status().is_success()
+    {
+        to.count_unreadable(signal);
+    }
+    response
 }
 
 async fn traces(State(to): State<Evidence>, headers: HeaderMap, body: Bytes) -> Response {
@@ -194,17 +218,11 @@ async fn receive(to: Evidence, headers: &HeaderMap, body: Bytes, signal: Signal)
     };
     let body = match inflate(headers, body) {
         Ok(body) => body,
-        Err((status, code, message)) => {
-            to.count_unreadable(signal);
-            return encoding.error(status, code, message);
-        }
+        Err((status, code, message)) => return encoding.error(status, code, message),
     };
     let payload = match encoding.read(&body, signal) {
         Ok(payload) => payload,
-        Err(message) => {
-            to.count_unreadable(signal);
-            return encoding.error(StatusCode::BAD_REQUEST, INVALID_ARGUMENT, message);
-        }
+        Err(message) => return encoding.error(StatusCode::BAD_REQUEST, INVALID_ARGUMENT, message),
     };
     match ingest(to, payload).await {
         Ok(done) => accepted(encoding, &done, rejected_key(signal)),

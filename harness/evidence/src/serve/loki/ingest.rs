@@ -5,6 +5,7 @@ use super::{Loki, MOST_BODY};
 use crate::Ingested;
 use crate::receive::loki_push;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
@@ -21,50 +22,87 @@ struct Status {
     message: String,
 }
 
-pub(super) async fn push(State(loki): State<Loki>, headers: HeaderMap, body: Bytes) -> Response {
-    let refused = |message: String| {
-        loki.store.count_invalid(1);
-        plain(StatusCode::BAD_REQUEST, &format!("{message}\n"))
-    };
-    let body = match unpacked(&headers, body) {
+pub(super) async fn push(
+    State(loki): State<Loki>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let body = match whole(&loki, body) {
         Ok(body) => body,
-        Err(message) => return refused(message),
+        Err((status, why)) => return plain(status, &why),
     };
-    let streams = match content_type(&headers).as_str() {
-        "application/json" => loki_push::json(&body),
-        "application/x-protobuf" | "" => loki_push::protobuf(&body),
-        other => Err(format!(
-            "content type {other} is not supported; send application/json or application/x-protobuf"
-        )),
-    };
-    match streams {
-        Ok(streams) => match problem(&loki.store.ingest_push(streams)) {
-            None => StatusCode::NO_CONTENT.into_response(),
-            Some((status, message)) => plain(status, &format!("{message}\n")),
-        },
-        Err(message) => refused(message),
-    }
+    stored(move || {
+        let streams =
+            unpacked(&headers, body).and_then(|body| match content_type(&headers).as_str() {
+                "application/json" => loki_push::json(&body),
+                "application/x-protobuf" | "" => loki_push::protobuf(&body),
+                other => Err(format!(
+                    "content type {other} is not supported; send application/json or application/x-protobuf"
+                )),
+            });
+        match streams {
+            Ok(streams) => match problem(&loki.store.ingest_push(streams)) {
+                None => StatusCode::NO_CONTENT.into_response(),
+                Some((status, message)) => plain(status, &format!("{message}\n")),
+            },
+            Err(message) => {
+                loki.store.count_invalid(1);
+                plain(StatusCode::BAD_REQUEST, &format!("{message}\n"))
+            }
+        }
+    })
+    .await
 }
 
-pub(super) async fn otlp(State(loki): State<Loki>, headers: HeaderMap, body: Bytes) -> Response {
-    let decoded = unpacked(&headers, body).and_then(|body| match content_type(&headers).as_str() {
-        "application/json" => serde_json::from_slice::<ExportLogsServiceRequest>(&body)
-            .map_err(|e| format!("malformed OTLP JSON: {e}")),
-        "application/x-protobuf" => {
-            ExportLogsServiceRequest::decode(&*body).map_err(|e| format!("malformed OTLP: {e}"))
+pub(super) async fn otlp(
+    State(loki): State<Loki>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let body = match whole(&loki, body) {
+        Ok(body) => body,
+        Err((status, why)) => return plain(status, &why),
+    };
+    stored(move || {
+        let decoded =
+            unpacked(&headers, body).and_then(|body| match content_type(&headers).as_str() {
+                "application/json" => serde_json::from_slice::<ExportLogsServiceRequest>(&body)
+                    .map_err(|e| format!("malformed OTLP JSON: {e}")),
+                "application/x-protobuf" => ExportLogsServiceRequest::decode(&*body)
+                    .map_err(|e| format!("malformed OTLP: {e}")),
+                other => Err(format!("content type: {other} is not supported")),
+            });
+        match decoded {
+            Ok(request) => match problem(&loki.store.ingest_otlp(request.resource_logs)) {
+                None => StatusCode::NO_CONTENT.into_response(),
+                Some((status, message)) => otlp_error(status, message),
+            },
+            Err(message) => {
+                loki.store.count_invalid(1);
+                otlp_error(StatusCode::BAD_REQUEST, message)
+            }
         }
-        other => Err(format!("content type: {other} is not supported")),
-    });
-    match decoded {
-        Ok(request) => match problem(&loki.store.ingest_otlp(request.resource_logs)) {
-            None => StatusCode::NO_CONTENT.into_response(),
-            Some((status, message)) => otlp_error(status, message),
-        },
-        Err(message) => {
-            loki.store.count_invalid(1);
-            otlp_error(StatusCode::BAD_REQUEST, message)
-        }
-    }
+    })
+    .await
+}
+
+/// The body, or what to answer when it is too long or did not come whole; what was in it is missing.
+fn whole(loki: &Loki, body: Result<Bytes, BytesRejection>) -> Result<Bytes, (StatusCode, String)> {
+    body.map_err(|rejection| {
+        loki.store.count_invalid(1);
+        (rejection.status(), format!("{}\n", rejection.body_text()))
+    })
+}
+
+/// Reads and stores off the async threads.
+async fn stored(work: impl FnOnce() -> Response + Send + 'static) -> Response {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| {
+        plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "storing the request broke down\n",
+        )
+    })
 }
 
 /// What to answer when not everything was stored. A full store is 429 rather than 4xx for good,

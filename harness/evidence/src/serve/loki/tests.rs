@@ -305,3 +305,23 @@ async fn otlp_is_taken_packed() {
     assert_eq!(send(&app, request.expect("a request")).await.status, 204);
     assert_eq!(store.stats().entries, 1);
 }
+
+#[tokio::test]
+async fn too_many_queries_are_told_so() {
+    let app = gated(Arc::new(LogStore::default()), Gate::new(0, 0));
+    let got = get_at(&app, "/loki/api/v1/query", &[("query", "vector(1)")]).await;
+    assert_eq!(got.status, 429);
+    assert_eq!(got.text, "too many outstanding requests");
+    assert_eq!(got.content_type, "text/plain; charset=utf-8");
+}
+
+#[tokio::test]
+async fn a_push_that_is_too_long_is_counted_as_refused() {
+    let store = Arc::new(LogStore::default());
+    let app = router(store.clone());
+    for path in ["/loki/api/v1/push", "/otlp/v1/logs"] {
+        let got = post_as(&app, path, "application/json", vec![b' '; MOST_BODY + 1]).await;
+        assert_eq!(got.status, 413, "{}", got.text);
+    }
+    assert_eq!(store.stats().refused(), 2);
+}

@@ -260,14 +260,20 @@ async fn a_panic_in_one_query_does_not_end_the_server() {
     let api = Api {
         store: Arc::default(),
         options: Arc::default(),
-        running: Arc::new(Semaphore::new(1)),
+        gate: Gate::new(1, 0),
     };
-    let broken = api.run::<()>(|_| panic!("on purpose")).await;
+    let broken = api
+        .run::<()>(Duration::from_secs(60), |_, _| panic!("on purpose"))
+        .await;
     assert!(matches!(
         broken,
         Err(Failure(StatusCode::INTERNAL_SERVER_ERROR, "internal", _))
     ));
-    assert!(api.run(|_| Ok(1)).await.is_ok_and(|v| v == 1));
+    assert!(
+        api.run(Duration::ZERO, |_, _| Ok(1))
+            .await
+            .is_ok_and(|v| v == 1)
+    );
 }
 
 mod write {
@@ -422,4 +428,64 @@ async fn metadata_of_scraped_metrics_are_listed() {
         "{first}"
     );
     assert_eq!(ask("?limit=x").await.0, 400);
+}
+
+#[tokio::test]
+async fn too_many_queries_are_told_so() {
+    for (waiting, told) in [
+        (
+            0,
+            r#""errorType":"unavailable","error":"too many queries are waiting to be run""#,
+        ),
+        (
+            1,
+            r#""errorType":"timeout","error":"query timed out in query queue""#,
+        ),
+    ] {
+        let options = Options {
+            timeout: Duration::ZERO,
+            ..Options::default()
+        };
+        let gate = Gate::new(0, waiting);
+        let app = gated(Arc::new(MetricStore::default()), options, gate);
+        for path in ["/api/v1/query?query=1", "/api/v1/labels"] {
+            let request = Request::get(path).body(Body::empty()).expect("request");
+            let (status, kind, body) = send(app.clone(), request).await;
+            assert_eq!((status, kind.as_str()), (503, "application/json"));
+            assert_eq!(body, format!("{{\"status\":\"error\",{told}}}"));
+        }
+    }
+}
+
+/// Whatever a payload held that is not read is missing from the evidence.
+#[tokio::test]
+async fn payloads_that_cannot_be_read_are_counted_as_refused() {
+    let store = Arc::new(MetricStore::default());
+    let app = router(store.clone());
+    let long = remote_write::MOST_UNPACKED + 1;
+    for (path, kind, body, told) in [
+        (
+            "/api/v1/write",
+            "application/x-protobuf",
+            vec![b' '; long],
+            413,
+        ),
+        ("/api/v1/write", "application/x-protobuf", vec![b' '], 400),
+        (
+            "/api/v1/otlp/v1/metrics",
+            "application/json",
+            vec![b' '],
+            400,
+        ),
+    ] {
+        let before = store.stats().refused();
+        let request = Request::post(path).header(CONTENT_TYPE, kind);
+        let request = request.body(Body::from(body)).expect("request");
+        let (status, _, body) = send(app.clone(), request).await;
+        assert_eq!(
+            (status, store.stats().refused()),
+            (told, before + 1),
+            "{body}"
+        );
+    }
 }

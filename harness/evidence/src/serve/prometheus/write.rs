@@ -4,6 +4,7 @@ use super::Api;
 use crate::receive::remote_write;
 use crate::store::metrics::AppendError;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -12,10 +13,23 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 /// `POST /api/v1/write`. As in Prometheus a request is stored whole or not at all: a sample that is
 /// out of order, contradicts a stored one or is out of bounds is answered 400 in plain text, which
 /// tells the sender not to try again; a store without room is answered 503.
-pub(super) async fn write(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn write(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    // Not counted: it asks the sender for another message, by which nothing is lost.
     if let Err(why) = acceptable(&headers) {
         return plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, &why);
     }
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => {
+            // Whatever is in it is missing.
+            api.store.count_invalid(1);
+            return plain(rejection.status(), &rejection.body_text());
+        }
+    };
     let store = api.store.clone();
     let stored = tokio::task::spawn_blocking(move || {
         let samples = remote_write::samples(&body).map_err(|why| {

@@ -14,7 +14,7 @@
 use super::{Entry, Labels, LogLimits, LogStore, Stream, lock};
 use crate::Ingested;
 use crate::store::segment::codec::{Put, Take};
-use crate::store::segment::{self, SegmentError, SegmentReport, Signal, Sink};
+use crate::store::segment::{self, SegmentError, SegmentReport, Signal, Sink, Source};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
@@ -30,6 +30,8 @@ pub(super) struct Batch {
     pub(super) now: Option<i64>,
     body: Option<Put>,
     time: i64,
+    /// Streams with staged entries; some may be here twice.
+    touched: Vec<Arc<Stream>>,
 }
 
 impl Batch {
@@ -39,7 +41,13 @@ impl Batch {
             now,
             body: recorded.then(|| Put::new(BATCH)),
             time: 0,
+            touched: Vec::new(),
         }
+    }
+
+    /// Whether its lines are staged until they are recorded.
+    pub(super) fn recorded(&self) -> bool {
+        self.body.is_some()
     }
 
     pub(super) fn stream(&mut self, labels: &Labels) {
@@ -49,14 +57,18 @@ impl Batch {
         }
     }
 
-    pub(super) fn entry(&mut self, stream: usize, entry: &Entry) {
+    pub(super) fn entry(&mut self, stream: &Arc<Stream>, entry: &Entry) {
         if let Some(put) = &mut self.body {
             put.byte(ENTRY);
-            put.number(stream as u64);
+            put.number(stream.number as u64);
             put.signed(entry.ts.wrapping_sub(self.time));
             put.text(&entry.line);
             pairs(put, &entry.metadata);
             self.time = entry.ts;
+            let last = self.touched.last();
+            if last.is_none_or(|last| !Arc::ptr_eq(last, stream)) {
+                self.touched.push(stream.clone());
+            }
         }
     }
 }
@@ -70,7 +82,8 @@ fn pairs(put: &mut Put, labels: &Labels) {
 }
 
 impl LogStore {
-    /// Stores a batch of `lines` by `work` and records it before its sender is answered.
+    /// Stores a batch of `lines` by `work`, once it is recorded where that is asked for: no answer
+    /// counts a line that its sender was told is refused.
     pub(super) fn batch(&self, lines: u64, work: impl FnOnce(&mut Batch)) -> Ingested {
         let mut sink = lock(&self.sink);
         if let Some(why) = sink.closed() {
@@ -84,12 +97,31 @@ impl LogStore {
             return batch.done;
         }
         work(&mut batch);
-        match batch.body {
-            Some(Put(body)) if body.len() > 1 => match sink.append(&body) {
-                Ok(()) => batch.done,
-                Err(why) => self.lost(lines, why),
-            },
-            _ => batch.done,
+        let written = match &batch.body {
+            Some(Put(body)) if body.len() > 1 => sink.append(body),
+            _ => Ok(()),
+        };
+        match written {
+            Ok(()) => {
+                for stream in &batch.touched {
+                    lock(&stream.data).keep_staged();
+                }
+                batch.done
+            }
+            Err(why) => {
+                let streams = batch.touched.iter();
+                let dropped: Vec<Entry> = streams
+                    .flat_map(|stream| lock(&stream.data).drop_staged())
+                    .collect();
+                // A new set of metadata keeps its place in the interner.
+                let bytes = dropped.iter().map(|e| super::entry_cost(e, false)).sum();
+                self.counters.memory.fetch_sub(bytes, Relaxed);
+                // The others of the batch are counted already, for what is wrong with them.
+                Ingested {
+                    rejected: lines,
+                    ..self.lost(dropped.len() as u64, why)
+                }
+            }
         }
     }
 
@@ -121,13 +153,13 @@ impl LogStore {
     }
 
     /// Reads a segment into a store that takes nothing new.
-    pub(crate) fn open(path: &Path) -> Result<(Self, SegmentReport), SegmentError> {
+    pub(crate) fn open(from: Source<'_>) -> Result<(Self, SegmentReport), SegmentError> {
         let store = Self::new(LogLimits {
             memory_bytes: u64::MAX,
             ..LogLimits::default()
         });
         let mut streams: Vec<Arc<Stream>> = Vec::new();
-        let report = segment::read(path, Signal::Logs, |body| store.replay(body, &mut streams))?;
+        let report = segment::read(from, Signal::Logs, |body| store.replay(body, &mut streams))?;
         *lock(&store.sink) = Sink::Closed("this evidence was opened to be read".into());
         Ok((store, report))
     }

@@ -27,6 +27,8 @@ const HEAD_ENTRIES: usize = 2048;
 pub(crate) struct StreamData {
     sealed: Vec<Arc<[Entry]>>,
     head: Vec<Entry>,
+    /// Of the batch under way, sorted as the head is; no query sees them before they are recorded.
+    staged: Vec<Entry>,
     /// Oldest and newest time stored.
     span: Option<(i64, i64)>,
     pub(crate) entries: u64,
@@ -43,7 +45,7 @@ impl StreamData {
         self.sealed
             .iter()
             .map(|chunk| &**chunk)
-            .chain([&self.head[..]])
+            .chain([&self.head[..], &self.staged[..]])
             .any(|sorted| {
                 let from = sorted.partition_point(|e| e.ts < entry.ts);
                 sorted[from..]
@@ -58,21 +60,33 @@ impl StreamData {
         self.span = Some((oldest.min(entry.ts), newest.max(entry.ts)));
         self.entries += 1;
         self.line_bytes += entry.line.len() as u64;
-        // Lines mostly arrive in order, so the search from the back ends at once.
-        let at = self
-            .head
-            .iter()
-            .rposition(|e| e.ts <= entry.ts)
-            .map_or(0, |before| before + 1);
-        self.head.insert(at, entry);
+        insert(&mut self.head, entry);
         if self.head.len() >= HEAD_ENTRIES {
             self.sealed.push(std::mem::take(&mut self.head).into());
         }
     }
 
-    /// The newest time stored.
+    /// Takes an entry that is still to be recorded.
+    pub(crate) fn stage(&mut self, entry: Entry) {
+        insert(&mut self.staged, entry);
+    }
+
+    /// Stores what is staged, now that it is recorded.
+    pub(crate) fn keep_staged(&mut self) {
+        for entry in std::mem::take(&mut self.staged) {
+            self.push(entry);
+        }
+    }
+
+    /// Forgets what is staged, since it could not be recorded.
+    pub(crate) fn drop_staged(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.staged)
+    }
+
+    /// The newest time stored or staged.
     pub(crate) fn newest(&self) -> Option<i64> {
-        self.span.map(|(_, newest)| newest)
+        let stored = self.span.map(|(_, newest)| newest);
+        stored.max(self.staged.last().map(|e| e.ts))
     }
 
     /// Whether any entry may lie in `[start, end)`.
@@ -113,6 +127,13 @@ impl StreamData {
     }
 }
 
+/// Puts an entry behind those of its time and before. Lines mostly arrive in order, so the search from
+/// the back ends at once.
+fn insert(sorted: &mut Vec<Entry>, entry: Entry) {
+    let before = sorted.iter().rposition(|e| e.ts <= entry.ts);
+    sorted.insert(before.map_or(0, |before| before + 1), entry);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +168,23 @@ mod tests {
         let got: Vec<i64> = data.range(10, 30).iter().map(|e| e.ts).collect();
         assert_eq!(got, [10, 20]);
         assert!(data.overlaps(30, 31) && !data.overlaps(31, 40) && !data.overlaps(0, 10));
+    }
+
+    #[test]
+    fn what_is_staged_is_known_but_not_read_before_it_is_kept() {
+        let mut data = StreamData::default();
+        data.push(entry(10, "x"));
+        data.stage(entry(30, "z"));
+        data.stage(entry(20, "y"));
+        let times =
+            |data: &StreamData| -> Vec<i64> { data.range(0, 99).iter().map(|e| e.ts).collect() };
+        assert_eq!((times(&data), data.newest()), (vec![10], Some(30)));
+        assert!(data.contains(&entry(20, "y")) && !data.overlaps(11, 99));
+        assert_eq!(data.drop_staged().len(), 2);
+        assert_eq!((data.newest(), data.entries), (Some(10), 1));
+        data.stage(entry(20, "y"));
+        data.keep_staged();
+        assert_eq!((times(&data), data.entries), (vec![10, 20], 2));
     }
 
     #[test]

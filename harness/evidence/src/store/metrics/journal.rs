@@ -14,7 +14,7 @@
 
 use super::{Inner, Labels, Metadata, MetricStore};
 use crate::store::segment::codec::{Put, Take};
-use crate::store::segment::{self, SegmentError, SegmentReport, Signal, Sink};
+use crate::store::segment::{self, SegmentError, SegmentReport, Signal, Sink, Source};
 use std::path::Path;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -27,6 +27,8 @@ const METADATA: u8 = 2;
 pub(super) struct Batch {
     /// Series before the batch.
     first_new: usize,
+    /// Newest time before the batch.
+    newest_ms: i64,
     samples: Vec<(usize, i64, u64)>,
 }
 
@@ -70,10 +72,11 @@ fn now_ms() -> i64 {
 }
 
 impl MetricStore {
-    /// Stores a batch by `work` and records it before its sender is answered.
+    /// Stores a batch by `work` and records it before any query sees it: no answer counts a sample that
+    /// its sender was told is refused.
     ///
     /// # Errors
-    /// Why the batch is not recorded. `work` may not have been called then.
+    /// Why the batch is not recorded. `work` may not have been called then; what it stored is gone again.
     pub(super) fn batch<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> Result<T, String> {
         let mut sink = self.sink();
         if let Some(why) = sink.closed() {
@@ -86,20 +89,17 @@ impl MetricStore {
         if sink.records() {
             inner.pending = Some(Batch {
                 first_new: inner.series.len(),
+                newest_ms: inner.newest_ms,
                 samples: Vec::new(),
             });
         }
         let done = work(&mut inner);
-        let pending = inner.pending.take();
-        drop(inner);
-        if let Some(batch) = pending {
-            // Queries may read meanwhile: nothing is written while the sink is held.
-            let body = {
-                let inner = self.read_lock();
-                let nothing = batch.samples.is_empty() && batch.first_new == inner.series.len();
-                (!nothing).then(|| batch.body(&inner))
-            };
-            body.map_or(Ok(()), |body| sink.append(&body))?;
+        if let Some(batch) = inner.pending.take() {
+            let nothing = batch.samples.is_empty() && batch.first_new == inner.series.len();
+            if !nothing && let Err(why) = sink.append(&batch.body(&inner)) {
+                inner.forget(&batch);
+                return Err(why);
+            }
         }
         Ok(done)
     }
@@ -140,9 +140,9 @@ impl MetricStore {
     }
 
     /// Reads a segment into a store that takes nothing new.
-    pub(crate) fn open(path: &Path) -> Result<(Self, SegmentReport), SegmentError> {
+    pub(crate) fn open(from: Source<'_>) -> Result<(Self, SegmentReport), SegmentError> {
         let store = Self::with_memory_limit(usize::MAX);
-        let report = segment::read(path, Signal::Metrics, |body| store.replay(body))?;
+        let report = segment::read(from, Signal::Metrics, |body| store.replay(body))?;
         *store.sink() = Sink::Closed("this evidence was opened to be read".into());
         Ok((store, report))
     }
@@ -171,6 +171,18 @@ impl MetricStore {
 }
 
 impl Inner {
+    /// Takes out what a batch stored. Its new series stay, without a sample, and so are in no answer.
+    fn forget(&mut self, batch: &Batch) {
+        for (id, ..) in &batch.samples {
+            let series = &mut self.series[*id];
+            series.times.pop();
+            series.values.pop();
+        }
+        self.stats.samples -= batch.samples.len() as u64;
+        self.stats.series = batch.first_new;
+        self.newest_ms = batch.newest_ms;
+    }
+
     fn replay(&mut self, take: &mut Take<'_>) -> Result<u64, String> {
         for _ in 0..take.count()? {
             let mut pairs = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::codec::Take;
 use super::write::{frame_crc, header};
@@ -10,27 +10,60 @@ use super::{
     END, FRAME_HEADER, HEADER, Loss, MAGIC, MOST_BODY, SegmentError, SegmentReport, Signal, VERSION,
 };
 
+/// A segment to be read.
+pub(crate) struct Source<'a> {
+    /// What it is called in reports and errors.
+    path: PathBuf,
+    bytes: u64,
+    reader: Box<dyn Read + 'a>,
+}
+
+impl<'a> Source<'a> {
+    /// A file.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(crate) fn file(path: PathBuf) -> Result<Self, SegmentError> {
+        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        match opened {
+            Ok((bytes, file)) => Ok(Self {
+                path,
+                bytes,
+                reader: Box::new(BufReader::with_capacity(1 << 16, file)),
+            }),
+            Err(source) => Err(SegmentError::Io { path, source }),
+        }
+    }
+
+    /// The bytes of one.
+    pub(crate) fn bytes(signal: Signal, bytes: &'a [u8]) -> Self {
+        Self {
+            path: signal.file_name().into(),
+            bytes: bytes.len() as u64,
+            reader: Box::new(bytes),
+        }
+    }
+}
+
 /// Gives every body before the first bad frame to `each`, in order; `each` says how many items it held.
 ///
 /// # Errors
 /// When the file cannot be read, is no segment of this signal and version, or `each` does not
 /// understand a body: then nothing that was given out may be used.
 pub(crate) fn read(
-    path: &Path,
+    source: Source<'_>,
     signal: Signal,
     mut each: impl FnMut(&[u8]) -> Result<u64, String>,
 ) -> Result<SegmentReport, SegmentError> {
-    let io_error = |source| SegmentError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(io_error)?;
-    let bytes = file.metadata().map_err(io_error)?.len();
-    let mut reader = BufReader::with_capacity(1 << 16, file);
-    check_header(&mut reader, path, signal)?;
+    let Source {
+        path,
+        bytes,
+        mut reader,
+    } = source;
+    check_header(&mut reader, &path, signal)?;
     let mut report = SegmentReport {
         signal,
-        path: path.to_owned(),
+        path,
         bytes,
         frames: 0,
         items: 0,
@@ -58,7 +91,12 @@ pub(crate) fn read(
                 report.loss = lost(why);
                 break;
             }
-            Err(error) => return Err(io_error(error)),
+            Err(source) => {
+                return Err(SegmentError::Io {
+                    path: report.path,
+                    source,
+                });
+            }
         }
         let understood = unpack(&payload, &mut body).and_then(|()| match body.first() {
             None => Err("its body is empty".into()),
@@ -77,7 +115,7 @@ pub(crate) fn read(
             }),
         });
         understood.map_err(|what| SegmentError::Malformed {
-            path: path.to_owned(),
+            path: report.path.clone(),
             at,
             what,
         })?;

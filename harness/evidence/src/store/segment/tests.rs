@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use super::codec::{Put, Take};
 use super::write::Writer;
-use super::{SegmentError, SegmentReport, Signal, Sink, read};
+use super::{SegmentError, SegmentReport, Signal, Sink, Source, read};
 
 fn written(dir: &Path, bodies: &[Vec<u8>]) -> PathBuf {
     let mut sink = Sink::create(dir, Signal::Logs, u64::MAX).unwrap();
@@ -16,7 +16,7 @@ fn written(dir: &Path, bodies: &[Vec<u8>]) -> PathBuf {
 
 fn all(path: &Path) -> Result<(Vec<Vec<u8>>, SegmentReport), SegmentError> {
     let mut bodies = Vec::new();
-    let report = read(path, Signal::Logs, |body| {
+    let report = read(Source::file(path.to_owned())?, Signal::Logs, |body| {
         bodies.push(body.to_vec());
         Ok(1)
     })?;
@@ -135,7 +135,8 @@ fn an_end_that_counts_otherwise_is_refused() {
 fn what_is_no_segment_of_this_signal_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = written(dir.path(), &[]);
-    let error = read(&path, Signal::Traces, |_| Ok(0)).unwrap_err();
+    let source = Source::file(path.clone()).unwrap();
+    let error = read(source, Signal::Traces, |_| Ok(0)).unwrap_err();
     assert!(error.to_string().contains("not a segment of Traces"));
     for (text, why) in [
         ("", "too short"),

@@ -37,6 +37,17 @@ impl<T> Chunks<T> {
         }
     }
 
+    /// Drops the rows from `len` on.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        if len < self.len {
+            self.chunks.truncate(len.div_ceil(ROWS));
+            if let Some(last) = self.chunks.last_mut() {
+                last.truncate(len - ((len - 1) & !(ROWS - 1)));
+            }
+            self.len = len;
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.chunks.iter().flatten()
     }
@@ -90,5 +101,11 @@ mod tests {
         assert_eq!(tail, [ROWS * 2 + 3, ROWS * 2 + 4]);
         assert_eq!(rows.iter().count(), rows.len());
         assert_eq!(rows.from(rows.len()).count(), 0);
+        for len in [ROWS * 2 + 4, ROWS * 2, ROWS + 1, 1, 0] {
+            rows.truncate(len);
+            assert_eq!((rows.len(), rows.iter().count()), (len, len));
+            rows.push(9);
+            assert_eq!((rows.len(), rows[len]), (len + 1, 9));
+        }
     }
 }

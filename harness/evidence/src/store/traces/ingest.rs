@@ -119,16 +119,7 @@ impl Tables {
             ..
         } = self;
         let at = traces.len() as u32;
-        traces.push(TraceRow {
-            id,
-            start: u64::MAX,
-            end: 0,
-            first: NO_SPAN,
-            last: NO_SPAN,
-            count: 0,
-            root: NO_SPAN,
-            ids: None,
-        });
+        traces.push(TraceRow::empty(id));
         by_id.insert_unique(hasher.hash_one(id), at, |at| {
             hasher.hash_one(traces[*at as usize].id)
         });

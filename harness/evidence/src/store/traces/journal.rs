@@ -38,7 +38,7 @@ use super::{
     convert,
 };
 use crate::store::segment::codec::{Put, Take};
-use crate::store::segment::{self, SegmentError, SegmentReport, Signal, Sink};
+use crate::store::segment::{self, SegmentError, SegmentReport, Signal, Sink, Source};
 
 const BATCH: u8 = 1;
 const PARENT: u8 = 32;
@@ -46,15 +46,15 @@ const PARENT: u8 = 32;
 /// How many rows each table has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lengths {
-    texts: usize,
-    arrays: usize,
-    others: usize,
-    sets: usize,
-    resources: usize,
-    scopes: usize,
-    traces: usize,
-    extras: usize,
-    spans: usize,
+    pub(super) texts: usize,
+    pub(super) arrays: usize,
+    pub(super) others: usize,
+    pub(super) sets: usize,
+    pub(super) resources: usize,
+    pub(super) scopes: usize,
+    pub(super) traces: usize,
+    pub(super) extras: usize,
+    pub(super) spans: usize,
 }
 
 impl Tables {
@@ -137,6 +137,14 @@ impl Tables {
             (trace, start) = (row.trace.into(), row.start);
         }
         put.0
+    }
+
+    /// Records what was added since the tables had these lengths.
+    pub(super) fn record_since(&self, sink: &mut Sink, was: Lengths) -> Result<(), String> {
+        if self.lengths() == was {
+            return Ok(());
+        }
+        sink.append(&self.body_since(was))
     }
 
     /// Adds what a body holds; how many spans that was. Every number is checked before it is used
@@ -421,17 +429,6 @@ impl TraceStore {
         self.sink.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records what was added since the tables had these lengths.
-    pub(super) fn record_since(&self, sink: &mut Sink, was: Lengths) -> Result<(), String> {
-        let tables = self.read();
-        if tables.lengths() == was {
-            return Ok(());
-        }
-        let body = tables.body_since(was);
-        drop(tables);
-        sink.append(&body)
-    }
-
     /// Begins to record into `dir`.
     pub(crate) fn record(&self, dir: &Path, most_bytes: u64) -> Result<(), SegmentError> {
         let mut sink = self.sink();
@@ -450,9 +447,9 @@ impl TraceStore {
     }
 
     /// Reads a segment into a store that takes nothing new.
-    pub(crate) fn open(path: &Path) -> Result<(Self, SegmentReport), SegmentError> {
+    pub(crate) fn open(from: Source<'_>) -> Result<(Self, SegmentReport), SegmentError> {
         let mut tables = Tables::default();
-        let report = segment::read(path, Signal::Traces, |body| tables.replay(body))?;
+        let report = segment::read(from, Signal::Traces, |body| tables.replay(body))?;
         let mut store = Self::with_limit(usize::MAX);
         store.tables = tables.into();
         *store.sink() = Sink::Closed("this evidence was opened to be read".into());

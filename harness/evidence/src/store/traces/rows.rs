@@ -116,3 +116,19 @@ pub(crate) struct TraceRow {
     )]
     pub(crate) ids: Option<Box<HashSet<u64>>>,
 }
+
+impl TraceRow {
+    /// A trace without a span yet, and so with the extent of none.
+    pub(crate) fn empty(id: u128) -> Self {
+        Self {
+            id,
+            start: u64::MAX,
+            end: 0,
+            first: NO_SPAN,
+            last: NO_SPAN,
+            count: 0,
+            root: NO_SPAN,
+            ids: None,
+        }
+    }
+}

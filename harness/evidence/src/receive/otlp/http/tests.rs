@@ -1,6 +1,7 @@
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::{ScopeSpans, Span};
 use proptest::prelude::*;
+use tower::ServiceExt as _;
 
 use super::*;
 
@@ -113,8 +114,6 @@ fn unknown_fields_are_passed_over_as_the_protocol_asks() {
 #[tokio::test]
 async fn unreadable_payloads_are_counted_and_lose_nothing() {
     let evidence = Evidence::default();
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, JSON.parse().unwrap());
     let good = br#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"00000000000000000000000000000001","spanId":"0000000000000002"}]}]}]}"#;
     for (body, status) in [
         (&good[..], StatusCode::OK),
@@ -122,9 +121,12 @@ async fn unreadable_payloads_are_counted_and_lose_nothing() {
         (b"", StatusCode::BAD_REQUEST),
     ] {
         for signal in Signal::ALL {
-            let body = Bytes::copy_from_slice(body);
-            let answer = receive(evidence.clone(), &headers, body, signal).await;
-            assert_eq!(answer.status(), status, "{signal:?}");
+            let request = Request::post(format!("/v1/{}", signal.name()))
+                .header(CONTENT_TYPE, JSON)
+                .body(axum::body::Body::from(body))
+                .expect("a request");
+            let answer = http_router(evidence.clone()).oneshot(request).await;
+            assert_eq!(answer.expect("infallible").status(), status, "{signal:?}");
         }
     }
     assert_eq!(evidence.traces.stats().spans, 1);
