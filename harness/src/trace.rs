@@ -106,6 +106,11 @@ impl SpanMaker {
                 "harness.lateness_us",
                 i64::try_from(seen.lateness().0 / 1000).unwrap_or(i64::MAX),
             ),
+            // The span runs from sent; what is judged runs from due.
+            number(
+                "harness.latency_us",
+                i64::try_from(seen.latency().0 / 1000).unwrap_or(i64::MAX),
+            ),
         ];
         if let Some(code) = seen.status {
             attributes.push(number("http.response.status_code", i64::from(code)));
