@@ -46,14 +46,14 @@ fn forward(c: &mut Criterion) {
         .take(32)
         .map(|text| preprocess.encode(text).expect("encodes"))
         .collect();
-    let mut engine = model.engine().expect("an engine");
+    let mut engine = model.engine(1);
     let mut group = c.benchmark_group("forward");
     for size in [1, 8, 32] {
         let batch: Vec<&Encoded> = encoded.iter().take(size).collect();
         let tokens: usize = batch.iter().map(|d| d.cost()).sum();
         group.throughput(Throughput::Elements(tokens as u64));
         group.bench_function(BenchmarkId::new("batch", size), |b| {
-            b.iter(|| engine.infer(black_box(&batch)).expect("infers"));
+            b.iter(|| engine.infer(black_box(&batch)));
         });
     }
     group.finish();
@@ -67,13 +67,13 @@ fn request(c: &mut Criterion) {
     for name in model::BUNDLED {
         let model = model::bundled(name).expect("bundled");
         let preprocess = model.preprocess();
-        let mut engine = model.engine().expect("an engine");
+        let mut engine = model.engine(1);
         let mut next = documents.iter().cycle();
         group.bench_function(BenchmarkId::from_parameter(name), |b| {
             b.iter(|| {
                 let text = next.next().expect("a cycle has no end");
                 let encoded = preprocess.encode(text).expect("encodes");
-                engine.infer(&[&encoded]).expect("infers")[0].best()
+                engine.infer(&[&encoded]).remove(0).expect("infers").best()
             });
         });
     }

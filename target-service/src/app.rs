@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use crate::config::{Config, ModelChoice};
 use crate::engine::Pool;
 use crate::faults::Faults;
-use crate::model::{self, Infer, LoadedModel, ModelError, ModelInfo};
+use crate::model::{self, Infer, LoadedModel, ModelError};
 use crate::serve::{self, Listeners, Loaded, Service, Stopped};
 use crate::telemetry::names::{event, resource};
 use crate::telemetry::{Identity, Line, Metrics, SetupError, Telemetry};
@@ -85,7 +85,7 @@ pub async fn run(config: Config) -> Result<(), AppError> {
             loaded = loading => loaded,
         };
         match loaded.unwrap_or_else(|panic| Err(AppError::Io(std::io::Error::other(panic)))) {
-            Ok((loaded, info)) => ready.make_ready(loaded, &info),
+            Ok(loaded) => ready.make_ready(loaded),
             Err(error) => {
                 failed = Some(error);
                 return;
@@ -145,36 +145,33 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 }
 
 /// Loads the model, warms one engine a worker and starts the workers. Blocks.
-fn load(
-    config: &Config,
-    metrics: Arc<Metrics>,
-    faults: Arc<Faults>,
-) -> Result<(Loaded, ModelInfo), AppError> {
+fn load(config: &Config, metrics: Arc<Metrics>, faults: Arc<Faults>) -> Result<Loaded, AppError> {
     let model = match &config.model {
         ModelChoice::Bundled(name) => model::bundled(name)?,
         ModelChoice::Directory(directory) => model::load(directory)?,
     };
     let engines = (0..config.workers)
-        .map(|_| warmed(&model))
+        .map(|_| warmed(&model, config.threads))
         .collect::<Result<Vec<_>, _>>()?;
     let pool = Pool::start(engines, config.pool, metrics, faults).map_err(AppError::Workers)?;
-    let loaded = Loaded {
+    Ok(Loaded {
         pool,
         preprocess: model.preprocess(),
-        labels: model.info.labels.clone(),
-    };
-    Ok((loaded, model.info))
+        info: model.info,
+    })
 }
 
 /// An engine that has answered once, on a document of the length that is usual: the first inference
 /// pays for page faults and buffers that the first request should not pay for.
-fn warmed(model: &LoadedModel) -> Result<Box<dyn Infer>, ModelError> {
+fn warmed(model: &LoadedModel, threads: usize) -> Result<Box<dyn Infer>, ModelError> {
     let text =
         "the pitcher threw the ball and the car needs a new engine before the game ".repeat(12);
     let document = model.preprocess().encode(&text)?;
-    let mut engine = model.engine()?;
+    let mut engine = model.engine(threads);
     for _ in 0..3 {
-        engine.infer(&[&document])?;
+        for answer in engine.infer(&[&document]) {
+            answer?;
+        }
     }
     Ok(engine)
 }

@@ -24,24 +24,33 @@ pub struct Args {
     /// A bundled model by name, or a directory with config.json and model.safetensors
     #[arg(long, value_name = "DIR|NAME", default_value = model::BUNDLED[0])]
     pub model: String,
-    /// Threads that run the model
+    /// Batches that run at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(1024))]
     pub workers: u64,
-    /// Requests in one batch, at most
+    /// Threads that compute one batch together, in each worker
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(256))]
+    pub threads: u64,
+    /// Documents in one batch, at most
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = count(4096))]
     pub max_batch: u64,
     /// Tokens in one batch, at most; a longer document is a batch of its own
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = count(1 << 24))]
     pub max_batch_tokens: u64,
-    /// Requests that may wait; one more is answered 503
+    /// How long a free worker may wait for company that is near and worth it; 0s: never (ms, s)
+    #[arg(long, value_name = "TIME", default_value = "5ms", value_parser = duration_or_zero)]
+    pub max_hold: Duration,
+    /// Documents that may wait; one more is answered 503
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = count(1 << 20))]
     pub queue_capacity: u64,
-    /// Answer within this time or not at all (ms, s, m)
+    /// Answer within this time or not at all; x-request-timeout can shorten it (ms, s, m)
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub deadline: Duration,
     /// Bytes of a request's body, at most
     #[arg(long, value_name = "BYTES", default_value_t = 256 * 1024, value_parser = count(1 << 30))]
     pub max_body: u64,
+    /// Documents in one request, at most; never more than --queue-capacity
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = count(1 << 20))]
+    pub max_documents: u64,
     /// Accept faults on the metrics listener (POST /faults)
     #[arg(long)]
     pub allow_faults: bool,
@@ -95,8 +104,10 @@ pub struct Config {
     pub metrics: SocketAddr,
     /// Which model.
     pub model: ModelChoice,
-    /// Threads that run it.
+    /// Batches that run at the same time.
     pub workers: usize,
+    /// Threads that compute one of them.
+    pub threads: usize,
     /// Bounds of queue and batches.
     pub pool: engine::Settings,
     /// Limits of one request.
@@ -118,6 +129,8 @@ pub struct RequestLimits {
     pub deadline: Duration,
     /// Bytes of its body.
     pub max_body: usize,
+    /// Documents in it; never more than may wait.
+    pub max_documents: usize,
 }
 
 /// How to stop.
@@ -168,14 +181,17 @@ impl Config {
             metrics: args.metrics,
             model: model_choice(args.model)?,
             workers: clamp(args.workers),
+            threads: clamp(args.threads),
             pool: engine::Settings {
                 max_batch: clamp(args.max_batch),
                 max_batch_tokens: clamp(args.max_batch_tokens),
                 capacity: clamp(args.queue_capacity),
+                max_hold: args.max_hold,
             },
             request: RequestLimits {
                 deadline: args.deadline,
                 max_body: clamp(args.max_body),
+                max_documents: clamp(args.max_documents.min(args.queue_capacity)),
             },
             allow_faults: args.allow_faults,
             drain: Drain {
@@ -288,7 +304,8 @@ fn endpoint(
     Ok(Some(value))
 }
 
-fn duration_or_zero(text: &str) -> Result<Duration, String> {
+/// A time with its unit: `250ms`, `5s`, `1m`.
+pub(crate) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let (number, millis) = match text {
         t if t.ends_with("ms") => (&t[..t.len() - 2], 1),

@@ -145,16 +145,16 @@ struct Judge {
 impl Judge {
     fn new(name: &str) -> Result<Self> {
         let model = model::bundled(name)?;
-        let engine = model.engine()?;
+        let engine = model.engine(1);
         Ok(Self { model, engine })
     }
 
     /// The label, if the model is sure.
     fn answer(&mut self, text: &str) -> Result<Option<String>> {
         let encoded = self.model.preprocess().encode(text)?;
-        let answers = self.engine.infer(&[&encoded])?;
-        let best = answers[0].best();
-        let sure = answers[0].scores[best] >= SURE;
+        let answer = self.engine.infer(&[&encoded]).remove(0)?;
+        let best = answer.best();
+        let sure = answer.scores[best] >= SURE;
         Ok(sure.then(|| self.model.info.labels[best].clone()))
     }
 }

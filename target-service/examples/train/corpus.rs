@@ -92,15 +92,15 @@ fn table(path: &Path) -> Result<Vec<Document>> {
 /// Prints how well `model`, as it was written and loaded again, does on the documents held out.
 pub(crate) fn judge(model: &LoadedModel, corpus: &Corpus) -> Result<()> {
     let preprocess = model.preprocess();
-    let mut engine = model.engine()?;
+    let mut engine = model.engine(1);
     let mut surprise = 0.0;
     let mut table = [[0u32; LABELS.len()]; LABELS.len()];
     for document in &corpus.judge {
         let encoded = preprocess.encode(&document.text)?;
-        let answers = engine.infer(&[&encoded])?;
-        let right = answers[0].scores[document.label as usize];
+        let answer = engine.infer(&[&encoded]).remove(0)?;
+        let right = answer.scores[document.label as usize];
         surprise -= f64::from(right.max(1e-9)).ln();
-        table[document.label as usize][answers[0].best()] += 1;
+        table[document.label as usize][answer.best()] += 1;
     }
     let right: u32 = (0..LABELS.len()).map(|i| table[i][i]).sum();
     println!("model {} {:?}", model.info.revision, model.info);

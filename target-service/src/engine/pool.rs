@@ -5,6 +5,7 @@
 //! milliseconds and would hold up every connection on a runtime thread.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::batch::{Entry, EntryId, Limits, Queue, Refusal};
 use crate::faults::Faults;
-use crate::model::{Encoded, Infer, Prediction};
+use crate::model::{Encoded, Infer, ModelError, Prediction};
 use crate::telemetry::Metrics;
 
 /// A stalled worker looks this often whether the stall was called off.
@@ -22,12 +23,14 @@ const STALL_POLL: Duration = Duration::from_millis(20);
 /// The bounds of a pool; the number of workers is the number of engines.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Requests in one batch, at most.
+    /// Documents in one batch, at most.
     pub max_batch: usize,
     /// Tokens in one batch, at most.
     pub max_batch_tokens: usize,
-    /// Requests waiting, at most.
+    /// Documents waiting, at most.
     pub capacity: usize,
+    /// How long a free worker may wait for company.
+    pub max_hold: Duration,
 }
 
 /// Where a request's time went, and in what company.
@@ -43,6 +46,8 @@ pub struct Timing {
     pub batch_size: usize,
     /// Tokens in the batch.
     pub batch_tokens: usize,
+    /// Which batch of this pool, counted from 0.
+    pub batch: u64,
 }
 
 /// What became of a request that was let in.
@@ -97,6 +102,7 @@ struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     epoch: Instant,
+    batches: AtomicU64,
     metrics: Arc<Metrics>,
     faults: Arc<Faults>,
 }
@@ -179,6 +185,7 @@ impl Pool {
             max_batch_tokens: settings.max_batch_tokens,
             capacity: settings.capacity,
             workers: engines.len(),
+            max_hold: settings.max_hold,
         });
         let capacity = queue.limits().capacity;
         metrics
@@ -191,6 +198,7 @@ impl Pool {
             }),
             wake: Condvar::new(),
             epoch: Instant::now(),
+            batches: AtomicU64::new(0),
             metrics,
             faults,
         });
@@ -211,32 +219,61 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Puts a request into the queue. `deadline` is when its answer is worthless.
+    /// Whether a request of so many documents would be let in now, whatever their size: asked before
+    /// time is spent on reading them.
+    ///
+    /// # Errors
+    /// [`SubmitError`], as [`Pool::submit`] would.
+    pub fn admits(&self, documents: usize, deadline: Instant) -> Result<(), SubmitError> {
+        let state = self.shared.lock();
+        if state.closed {
+            return Err(SubmitError::Closed);
+        }
+        let now = self.shared.since_epoch(Instant::now());
+        let deadline = self.shared.since_epoch(deadline);
+        let admitted = state.queue.admits(now, documents, 0, deadline);
+        admitted.map_err(SubmitError::Refused)
+    }
+
+    /// Puts the documents of a request into the queue, all or none. `deadline` is when their answers are
+    /// worthless.
     ///
     /// # Errors
     /// [`SubmitError`]: nothing was queued.
-    pub fn submit(&self, encoded: Encoded, deadline: Instant) -> Result<Ticket, SubmitError> {
-        let (reply, receiver) = oneshot::channel();
-        let tokens = encoded.cost();
+    pub fn submit(
+        &self,
+        documents: Vec<Encoded>,
+        deadline: Instant,
+    ) -> Result<Vec<Ticket>, SubmitError> {
+        let mut replies = Vec::with_capacity(documents.len());
+        let jobs = documents
+            .into_iter()
+            .map(|encoded| {
+                let (reply, receiver) = oneshot::channel();
+                replies.push(receiver);
+                (encoded.cost(), Job { encoded, reply })
+            })
+            .collect();
         let mut state = self.shared.lock();
         if state.closed {
             return Err(SubmitError::Closed);
         }
         let now = self.shared.since_epoch(Instant::now());
         let deadline = self.shared.since_epoch(deadline);
-        let id = state
+        let ids = state
             .queue
-            .offer(now, tokens, deadline, Job { encoded, reply })
+            .offer(now, deadline, jobs)
             .map_err(|(refusal, _)| SubmitError::Refused(refusal))?;
         self.shared.show_depth(&state);
         drop(state);
         self.shared.wake.notify_one();
-        Ok(Ticket {
+        let tickets = ids.into_iter().zip(replies).map(|(id, reply)| Ticket {
             id,
-            reply: receiver,
+            reply,
             shared: self.shared.clone(),
             waiting: true,
-        })
+        });
+        Ok(tickets.collect())
     }
 
     /// Lets nothing more in and waits until the workers have finished what waits. Blocks.
@@ -291,7 +328,16 @@ fn next_batch(shared: &Shared) -> Option<(Vec<Entry<Job>>, Instant)> {
             state = wait.unwrap_or_else(PoisonError::into_inner).0;
             continue;
         }
-        let taken = state.queue.take(shared.since_epoch(now));
+        let since = shared.since_epoch(now);
+        // A closing pool waits for nobody: nobody comes any more.
+        if !state.closed
+            && let Some(until) = state.queue.hold(since)
+        {
+            let wait = shared.wake.wait_timeout(state, until.saturating_sub(since));
+            state = wait.unwrap_or_else(PoisonError::into_inner).0;
+            continue;
+        }
+        let taken = state.queue.take(since);
         shared.show_depth(&state);
         let more = !state.queue.is_empty();
         drop(state);
@@ -312,50 +358,72 @@ fn next_batch(shared: &Shared) -> Option<(Vec<Entry<Job>>, Instant)> {
 fn run(shared: &Shared, engine: &mut dyn Infer, batch: Vec<Entry<Job>>, started: Instant) {
     let tokens: usize = batch.iter().map(|e| e.tokens).sum();
     let inputs: Vec<&Encoded> = batch.iter().map(|e| &e.item.encoded).collect();
-    let result = std::panic::catch_unwind(AssertUnwindSafe(|| engine.infer(&inputs)));
+    let (outcomes, sound) = infer(engine, &inputs);
     let finished = Instant::now();
     let took = finished - started;
-    let result = match result {
-        Ok(Ok(predictions)) if predictions.len() == batch.len() => Ok(predictions),
-        Ok(Ok(predictions)) => Err(format!(
-            "the model gave {} predictions for {} documents",
-            predictions.len(),
-            batch.len()
-        )),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the model panicked".to_owned()),
-    };
-    shared.lock().queue.finished(tokens, took, result.is_ok());
+    let since = shared.since_epoch(started);
+    shared.lock().queue.finished(since, tokens, took, sound);
     let metrics = &shared.metrics;
     metrics.batch_size.observe(batch.len() as f64);
     metrics.batch_tokens.observe(tokens as f64);
     metrics.inference_duration.observe(took.as_secs_f64());
     let size = batch.len();
-    let mut predictions = result.map(Vec::into_iter);
-    for entry in batch {
+    let number = shared.batches.fetch_add(1, Ordering::Relaxed);
+    for (entry, outcome) in batch.into_iter().zip(outcomes) {
         let enqueued = shared.epoch + entry.enqueued;
         metrics
             .queue_wait
             .observe(started.saturating_duration_since(enqueued).as_secs_f64());
-        let outcome = match &mut predictions {
-            Ok(list) => match list.next() {
-                Some(prediction) => Outcome::Predicted(prediction),
-                None => Outcome::Failed("a prediction is missing".to_owned()),
-            },
-            Err(error) => Outcome::Failed(error.clone()),
-        };
         let timing = Timing {
             enqueued,
             started,
             finished,
             batch_size: size,
             batch_tokens: tokens,
+            batch: number,
         };
         // Whoever asked may have left; then the answer is nobody's.
         let _ = entry
             .item
             .reply
             .send(Reply::Answered(Answer { outcome, timing }));
+    }
+}
+
+/// One outcome a document, and whether the time it took says something of the model's pace. When the
+/// model panics on a batch, each document is tried alone, so that only the one at fault fails.
+fn infer(engine: &mut dyn Infer, inputs: &[&Encoded]) -> (Vec<Outcome>, bool) {
+    let mut attempt = |inputs: &[&Encoded]| {
+        std::panic::catch_unwind(AssertUnwindSafe(|| engine.infer(inputs))).ok()
+    };
+    let failed = |why: &str| Outcome::Failed(why.to_owned());
+    let outcome = |result: Result<Prediction, ModelError>| match result {
+        Ok(prediction) => Outcome::Predicted(prediction),
+        Err(error) => Outcome::Failed(error.to_string()),
+    };
+    match attempt(inputs) {
+        Some(results) if results.len() == inputs.len() => {
+            let sound = results.iter().any(Result::is_ok);
+            (results.into_iter().map(outcome).collect(), sound)
+        }
+        Some(results) => {
+            let why = format!(
+                "the model gave {} predictions for {} documents",
+                results.len(),
+                inputs.len()
+            );
+            (inputs.iter().map(|_| failed(&why)).collect(), false)
+        }
+        None if inputs.len() == 1 => (vec![failed("the model panicked")], false),
+        None => {
+            let alone = inputs.iter().map(|input| {
+                match attempt(&[input]).and_then(|mut results| results.pop()) {
+                    Some(result) => outcome(result),
+                    None => failed("the model panicked"),
+                }
+            });
+            (alone.collect(), false)
+        }
     }
 }
 

@@ -12,16 +12,16 @@ fn pool(gate: &Arc<Gate>, capacity: usize, faults: Arc<Faults>) -> (Pool, Arc<Me
         max_batch: 4,
         max_batch_tokens: 1000,
         capacity,
+        max_hold: Duration::ZERO,
     };
     let pool = Pool::start(vec![engine], settings, metrics.clone(), faults).unwrap();
     (pool, metrics)
 }
 
 fn submit(pool: &Pool, text: &str) -> Result<Ticket, SubmitError> {
-    pool.submit(
-        Bytes.encode(text).unwrap(),
-        Instant::now() + Duration::from_secs(600),
-    )
+    let deadline = Instant::now() + Duration::from_secs(600);
+    pool.submit(vec![Bytes.encode(text).unwrap()], deadline)
+        .map(|mut tickets| tickets.remove(0))
 }
 
 async fn reply(mut ticket: Ticket) -> Reply {
@@ -89,15 +89,15 @@ async fn a_deadline_that_passes_in_the_queue_is_told_and_not_computed() {
     let busy = submit(&pool, "a").unwrap();
     gate.wait_for(1);
     let soon = Instant::now() + Duration::from_millis(1);
-    let late = pool.submit(Bytes.encode("b").unwrap(), soon);
+    let late = pool.submit(vec![Bytes.encode("b").unwrap()], soon);
     while Instant::now() <= soon {
         tokio::task::yield_now().await;
     }
     gate.release();
     assert_eq!(label(reply(busy).await), 1);
     // Refused at the door when this thread was held up for a millisecond: also right.
-    if let Ok(late) = late {
-        assert!(matches!(reply(late).await, Reply::Expired));
+    if let Ok(mut late) = late {
+        assert!(matches!(reply(late.remove(0)).await, Reply::Expired));
     }
     pool.close();
     assert_eq!(gate.sizes(), [1]);
@@ -156,4 +156,30 @@ async fn a_stall_holds_the_queue_until_it_is_called_off() {
     assert_eq!(metrics.queue_depth.get(), 1);
     faults.clear(Instant::now());
     assert_eq!(label(reply(ticket).await), 0);
+}
+
+#[tokio::test]
+async fn a_document_that_fails_or_panics_leaves_its_neighbours_alone() {
+    for (bad, word) in [("!", "script says to fail"), ("#", "panicked")] {
+        let gate = Gate::closed();
+        let (pool, _) = pool(&gate, 10, Arc::default());
+        let busy = submit(&pool, "a").unwrap();
+        gate.wait_for(1);
+        let together: Vec<Encoded> = ["b", bad, "c"].map(|t| Bytes.encode(t).unwrap()).into();
+        let deadline = Instant::now() + Duration::from_secs(600);
+        let tickets = pool.submit(together, deadline).unwrap();
+        gate.release();
+        assert_eq!(label(reply(busy).await), 1);
+        let mut replies = Vec::new();
+        for ticket in tickets {
+            replies.push(reply(ticket).await);
+        }
+        let failed = replies.remove(1);
+        assert!(
+            matches!(&failed, Reply::Answered(Answer { outcome: Outcome::Failed(why), .. }) if why.contains(word)),
+            "{bad}: {failed:?}"
+        );
+        let labels: Vec<usize> = replies.into_iter().map(label).collect();
+        assert_eq!(labels, [0, 1], "{bad}");
+    }
 }

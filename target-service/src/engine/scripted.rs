@@ -11,9 +11,9 @@ use crate::model::{Encoded, Infer, ModelError, Prediction, Preprocess, Stage};
 
 /// Labels of the scripted model.
 pub const LABELS: [&str; 2] = ["even", "odd"];
-/// A text that starts with this byte makes the whole batch fail.
+/// A text that starts with this byte fails, and its neighbours do not.
 pub const FAIL: char = '!';
-/// A text that starts with this byte makes the engine panic.
+/// A text that starts with this byte makes the engine panic on every batch it is in.
 pub const PANIC: char = '#';
 
 /// Counts batches and holds them until opened.
@@ -120,24 +120,25 @@ impl Scripted {
 }
 
 impl Infer for Scripted {
-    fn infer(&mut self, batch: &[&Encoded]) -> Result<Vec<Prediction>, ModelError> {
+    fn infer(&mut self, batch: &[&Encoded]) -> Vec<Result<Prediction, ModelError>> {
         self.gate.pass(batch.len());
-        let first = |e: &&Encoded| e.ids.first().copied().unwrap_or(0);
-        if batch.iter().any(|e| first(e) == u32::from(FAIL)) {
-            return Err(ModelError::Mismatch("the script says to fail".to_owned()));
-        }
+        let first = |e: &Encoded| e.ids.first().copied().unwrap_or(0);
         assert!(
             !batch.iter().any(|e| first(e) == u32::from(PANIC)),
             "the script says to panic"
         );
-        let score = |e: &&Encoded| match first(e) % 2 {
-            0 => Prediction {
-                scores: vec![0.75, 0.25],
-            },
-            _ => Prediction {
-                scores: vec![0.25, 0.75],
-            },
+        let judge = |document: &&Encoded| {
+            let scores = match first(document) {
+                byte if byte == u32::from(FAIL) => {
+                    let why = "the script says to fail".to_owned();
+                    return Err(ModelError::Mismatch(why));
+                }
+                byte if byte % 2 == 0 => vec![0.75, 0.25],
+                _ => vec![0.25, 0.75],
+            };
+            let embedding = vec![0.6, if scores[0] > 0.5 { 0.8 } else { -0.8 }];
+            Ok(Prediction { scores, embedding })
         };
-        Ok(batch.iter().map(score).collect())
+        batch.iter().map(judge).collect()
     }
 }

@@ -32,6 +32,9 @@ pub enum ModelError {
     /// A document was encoded for another model than the one asked to judge it.
     #[error("document does not fit this model: {0}")]
     Mismatch(String),
+    /// There is no text but white space.
+    #[error("there is no text")]
+    Empty,
     /// The text cannot be turned into tokens.
     #[error("text cannot be tokenised: {0}")]
     Tokenise(String),
@@ -40,6 +43,12 @@ pub enum ModelError {
     NotFinite {
         /// Index of the label whose score it is.
         label: usize,
+    },
+    /// The model computed something that has no direction; never handed out as an answer.
+    #[error("model computed an embedding that is not finite at element {at}")]
+    NoVector {
+        /// Index of the first element that is no number.
+        at: usize,
     },
     /// The tensor library refused an operation.
     #[error("inference failed: {0}")]

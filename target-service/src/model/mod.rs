@@ -20,12 +20,14 @@ use source::{Bundle, Config, Source};
 /// What a loaded model is and can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelInfo {
-    /// The bundled name (`bert`, `tfidf`), or the directory it was loaded from.
+    /// The bundled name (`bert`, `tfidf`), or that of the directory it was loaded from.
     pub name: String,
     /// First twelve hexadecimal digits of the SHA-256 of the weights' file.
     pub revision: String,
-    /// The labels, in the order of [`Prediction::scores`].
+    /// The labels, in the order of [`Prediction::scores`]; empty for an embedder.
     pub labels: Vec<String>,
+    /// Width of [`Prediction::embedding`]; 0 for a model that has none.
+    pub dimensions: usize,
     /// The most that [`Encoded::cost`] of one document can be; longer documents are cut there.
     pub max_tokens: usize,
 }
@@ -80,19 +82,20 @@ pub trait Preprocess: Send + Sync {
 
 /// Judges documents in batches. One per worker thread.
 pub trait Infer: Send {
-    /// One prediction per document, in the order of `batch`. An empty batch has an empty answer.
-    ///
-    /// # Errors
-    /// [`ModelError::Mismatch`] if a document was not encoded for this model,
-    /// [`ModelError::NotFinite`] if a score is not a number. The whole batch fails then.
-    fn infer(&mut self, batch: &[&Encoded]) -> Result<Vec<Prediction>, ModelError>;
+    /// One result per document, in the order of `batch`; a document's error is its own and leaves its
+    /// neighbours alone: [`ModelError::Mismatch`] if it was not encoded for this model,
+    /// [`ModelError::NotFinite`] if something computed of it is not a number.
+    fn infer(&mut self, batch: &[&Encoded]) -> Vec<Result<Prediction, ModelError>>;
 }
 
 /// What the model says of one document.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Prediction {
-    /// Probability of each label, in the order of [`ModelInfo::labels`]; finite, summing to 1.
+    /// Probability of each label, in the order of [`ModelInfo::labels`]; finite, summing to 1. Empty
+    /// for an embedder.
     pub scores: Vec<f32>,
+    /// The document as a vector of Euclidean length 1, [`ModelInfo::dimensions`] wide; finite.
+    pub embedding: Vec<f32>,
 }
 
 impl Prediction {
@@ -105,7 +108,21 @@ impl Prediction {
         let mut scores: Vec<f32> = logits.iter().map(|v| (v - max).exp()).collect();
         let sum: f32 = scores.iter().sum();
         scores.iter_mut().for_each(|v| *v /= sum);
-        Ok(Self { scores })
+        Ok(Self {
+            scores,
+            embedding: Vec::new(),
+        })
+    }
+
+    /// Brings the embedding to length 1, or says that it has none.
+    pub(crate) fn normalise_embedding(&mut self) -> Result<(), ModelError> {
+        let square: f64 = self.embedding.iter().map(|v| f64::from(*v).powi(2)).sum();
+        let scale = (1.0 / square.sqrt()) as f32;
+        self.embedding.iter_mut().for_each(|v| *v *= scale);
+        match self.embedding.iter().position(|v| !v.is_finite()) {
+            Some(at) => Err(ModelError::NoVector { at }),
+            None => Ok(()),
+        }
     }
 
     /// Index of the most probable label; of equals the first.
@@ -149,25 +166,28 @@ impl LoadedModel {
         }
     }
 
-    /// A new engine for one worker thread; the weights are shared with its siblings.
-    ///
-    /// # Errors
-    /// If the engine's tensors cannot be made.
-    pub fn engine(&self) -> Result<Box<dyn Infer>, ModelError> {
+    /// A new engine for one worker; the weights are shared with its siblings. It computes on `threads`
+    /// threads where that can help.
+    pub fn engine(&self, threads: usize) -> Box<dyn Infer> {
         match &self.kind {
-            Kind::Bert(model) => Ok(Box::new(model.engine())),
-            Kind::Tfidf(model) => Ok(Box::new(model.engine())),
+            Kind::Bert(model) => Box::new(model.engine(threads)),
+            Kind::Tfidf(model) => Box::new(model.engine()),
         }
     }
 }
 
-/// Loads the model in directory `dir`. `model_type` in its `config.json` says of what kind it is:
-/// `bert` or `tfidf-linear`.
+/// Loads the model in directory `dir`. `model_type` in its `config.json` says of what kind it is: of the
+/// BERT family (`bert`, `roberta`, `xlm-roberta`, `distilbert`), or `tfidf-linear`. Files that a
+/// `SHA256SUMS` beside them lists are held against it.
 ///
 /// # Errors
 /// Names the file that is missing, cut short or wrong, and what is wrong with it.
 pub fn load(dir: &Path) -> Result<LoadedModel, ModelError> {
-    load_from(dir.display().to_string(), &Source::Dir(dir))
+    // As others call it, wherever it lies.
+    let whole = dir.canonicalize();
+    let whole = whole.as_deref().unwrap_or(dir);
+    let name = whole.file_name().unwrap_or(whole.as_os_str());
+    load_from(name.to_string_lossy().into_owned(), &Source::Dir(dir))
 }
 
 /// Loads a model compiled into the executable, by name: see [`BUNDLED`].
@@ -205,21 +225,28 @@ const BUNDLES: &[(&str, Bundle)] = &[
 ];
 
 fn load_from(name: String, source: &Source<'_>) -> Result<LoadedModel, ModelError> {
+    source.verify()?;
     let config = Config::read(source)?;
-    let (kind, labels, revision, max_tokens) = match config.text("model_type")? {
-        "bert" => {
-            let (model, labels, revision) = bert::Bert::read(source, &config)?;
-            let tokens = model.pieces.max_tokens();
-            (Kind::Bert(model), labels, revision, tokens)
-        }
+    let (kind, labels, dimensions, revision, max_tokens) = match config.text("model_type")? {
         "tfidf-linear" => {
             let (model, labels, revision) = tfidf::Tfidf::read(source, &config)?;
             let words = model.vectorizer.len();
-            (Kind::Tfidf(model), labels, revision, words)
+            (Kind::Tfidf(model), labels, 0, revision, words)
+        }
+        kind if bert::MODEL_TYPES.contains(&kind) => {
+            let (model, facts) = bert::Bert::read(source, &config)?;
+            let tokens = model.pieces.max_tokens();
+            let bert::Facts {
+                labels,
+                dimensions,
+                revision,
+            } = facts;
+            (Kind::Bert(model), labels, dimensions, revision, tokens)
         }
         other => {
             return Err(config.invalid(format!(
-                "\"model_type\" is {other:?}; built are: \"bert\" and \"tfidf-linear\""
+                "\"model_type\" is {other:?}; built are {:?} and \"tfidf-linear\"",
+                bert::MODEL_TYPES
             )));
         }
     };
@@ -227,6 +254,7 @@ fn load_from(name: String, source: &Source<'_>) -> Result<LoadedModel, ModelErro
         name,
         revision,
         labels,
+        dimensions,
         max_tokens,
     };
     Ok(LoadedModel { info, kind })

@@ -16,8 +16,8 @@ const HOCKEY: &str = "The goalie stopped forty shots, the defenseman took a bad 
 
 fn answer(model: &LoadedModel, text: &str) -> (String, Prediction) {
     let encoded = model.preprocess().encode(text).unwrap();
-    let mut answers = model.engine().unwrap().infer(&[&encoded]).unwrap();
-    let prediction = answers.remove(0);
+    let mut answers = model.engine(1).infer(&[&encoded]);
+    let prediction = answers.remove(0).unwrap();
     (model.info.labels[prediction.best()].clone(), prediction)
 }
 
@@ -51,16 +51,17 @@ fn a_batch_says_what_single_runs_say() {
             .iter()
             .map(|text| preprocess.encode(text).unwrap())
             .collect();
-        let mut engine = model.engine().unwrap();
-        let together = engine.infer(&documents.iter().collect::<Vec<_>>()).unwrap();
+        let mut engine = model.engine(1);
+        let together = engine.infer(&documents.iter().collect::<Vec<_>>());
         assert_eq!(together.len(), documents.len());
         for (document, batched) in documents.iter().zip(&together) {
-            let alone = engine.infer(&[document]).unwrap();
-            for (a, b) in alone[0].scores.iter().zip(&batched.scores) {
+            let alone = engine.infer(&[document]).remove(0).unwrap();
+            let batched = batched.as_ref().unwrap();
+            for (a, b) in alone.scores.iter().zip(&batched.scores) {
                 assert!((a - b).abs() < 1e-5, "{name}: {a} alone, {b} in a batch");
             }
         }
-        assert!(engine.infer(&[]).unwrap().is_empty());
+        assert!(engine.infer(&[]).is_empty());
     }
 }
 
@@ -103,12 +104,12 @@ fn cost_is_bounded_by_what_the_model_says() {
 #[test]
 fn documents_of_another_model_are_refused() {
     for name in BUNDLED {
-        let mut engine = bundled(name).unwrap().engine().unwrap();
+        let mut engine = bundled(name).unwrap().engine(1);
         let foreign = Encoded {
             ids: vec![u32::MAX],
             weights: vec![1.0],
         };
-        let error = engine.infer(&[&foreign]).unwrap_err();
+        let error = engine.infer(&[&foreign]).remove(0).unwrap_err();
         assert!(matches!(error, ModelError::Mismatch(_)), "{name}: {error}");
     }
 }

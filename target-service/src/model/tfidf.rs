@@ -199,7 +199,7 @@ impl Engine {
 }
 
 impl Infer for Engine {
-    fn infer(&mut self, batch: &[&Encoded]) -> Result<Vec<Prediction>, ModelError> {
+    fn infer(&mut self, batch: &[&Encoded]) -> Vec<Result<Prediction, ModelError>> {
         batch.iter().map(|document| self.judge(document)).collect()
     }
 }

@@ -2,28 +2,32 @@
 //! when to stop, so that tests use free ports and stop cleanly.
 
 mod admin;
+mod body;
 mod error;
+mod inference_v2;
 mod observe;
+mod openai;
 mod predict;
 mod run;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http::StatusCode;
+use http::{StatusCode, Uri, header};
 use opentelemetry::KeyValue;
 use opentelemetry::logs::Severity;
 use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
 
-pub use error::Refusal;
+pub use error::{Refusal, Shape};
 pub use run::{Listeners, Stopped, run};
 
 use crate::config::RequestLimits;
@@ -46,8 +50,8 @@ pub struct Loaded {
     pub pool: Pool,
     /// Text to model input.
     pub preprocess: Arc<dyn Preprocess>,
-    /// Names of its scores.
-    pub labels: Vec<String>,
+    /// What it is.
+    pub info: ModelInfo,
 }
 
 /// What all requests share.
@@ -79,14 +83,15 @@ impl Service {
     }
 
     /// Takes up work with `loaded`. A second call changes nothing.
-    pub fn make_ready(&self, loaded: Loaded, info: &ModelInfo) {
+    pub fn make_ready(&self, loaded: Loaded) {
+        let info = loaded.info.clone();
         if self.loaded.set(loaded).is_ok() {
             self.telemetry
                 .metrics
                 .show_model(&info.name, &info.revision);
             let attributes = vec![
-                KeyValue::new("model.name", info.name.clone()),
-                KeyValue::new("model.revision", info.revision.clone()),
+                KeyValue::new("model.name", info.name),
+                KeyValue::new("model.revision", info.revision),
             ];
             self.log(Severity::Info, event::READY, attributes);
         }
@@ -99,6 +104,25 @@ impl Service {
 
     fn loaded(&self) -> Option<&Loaded> {
         self.loaded.get()
+    }
+
+    /// The model, or a refusal that tells to come back.
+    fn loaded_or_refused(&self) -> Result<&Loaded, Refusal> {
+        self.loaded().ok_or_else(|| {
+            let message = "the model is not loaded yet; /readyz tells when it is";
+            Refusal::busy(reason::NOT_READY, message, Duration::from_secs(1))
+        })
+    }
+
+    /// Whether requests are wanted, and if not, why.
+    fn state(&self) -> Result<(), &'static str> {
+        if self.draining.load(Ordering::Acquire) {
+            Err("draining")
+        } else if self.loaded().is_none() {
+            Err("loading")
+        } else {
+            Ok(())
+        }
     }
 
     fn start_draining(&self) {
@@ -122,6 +146,28 @@ impl Service {
 pub fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route(PREDICT, post(predict::predict))
+        .route("/embed", post(predict::embed))
+        .route("/v1/embeddings", post(openai::embeddings))
+        .route("/v1/models", get(openai::models))
+        .route("/v2", get(inference_v2::server))
+        .route("/v2/health/live", get(inference_v2::live))
+        .route("/v2/health/ready", get(inference_v2::ready))
+        .route("/v2/models/{model}", get(inference_v2::model))
+        .route("/v2/models/{model}/ready", get(inference_v2::model_ready))
+        .route("/v2/models/{model}/infer", post(inference_v2::infer))
+        .route(
+            "/v2/models/{model}/versions/{version}",
+            get(inference_v2::model),
+        )
+        .route(
+            "/v2/models/{model}/versions/{version}/ready",
+            get(inference_v2::model_ready),
+        )
+        .route(
+            "/v2/models/{model}/versions/{version}/infer",
+            post(inference_v2::infer),
+        )
+        .route("/openapi.json", get(openapi))
         .route(HEALTHZ, get(healthz))
         .route(READYZ, get(readyz))
         .fallback(not_found)
@@ -158,32 +204,36 @@ async fn healthz() -> Response {
 }
 
 async fn readyz(State(service): State<Arc<Service>>) -> Response {
-    let status = if service.draining.load(Ordering::Acquire) {
-        "draining"
-    } else if service.loaded().is_none() {
-        "loading"
-    } else {
-        return Json(json!({ "status": "ready" })).into_response();
-    };
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        Json(json!({ "status": status })),
-    )
-        .into_response()
+    match service.state() {
+        Ok(()) => Json(json!({ "status": "ready" })).into_response(),
+        Err(status) => {
+            let status = Json(json!({ "status": status }));
+            (StatusCode::SERVICE_UNAVAILABLE, status).into_response()
+        }
+    }
 }
 
-async fn not_found() -> Refusal {
-    let message = "no such path; there are POST /predict, GET /healthz and GET /readyz";
+/// What there is, for people and for generators of clients.
+const OPENAPI: &str = include_str!("openapi.json");
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+async fn not_found(uri: Uri) -> Refusal {
+    let message = "no such path; GET /openapi.json describes those there are";
     Refusal::new(StatusCode::NOT_FOUND, reason::NOT_FOUND, message)
+        .shaped(Shape::of_path(uri.path()))
 }
 
-async fn method_not_allowed() -> Refusal {
+async fn method_not_allowed(uri: Uri) -> Refusal {
     let message = "this path does not have this method; the Allow header names those it has";
     Refusal::new(
         StatusCode::METHOD_NOT_ALLOWED,
         reason::METHOD_NOT_ALLOWED,
         message,
     )
+    .shaped(Shape::of_path(uri.path()))
 }
 
 // The signature is tower-http's.

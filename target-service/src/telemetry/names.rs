@@ -142,6 +142,8 @@ pub mod reason {
     pub const INFERENCE_FAILED: &str = "inference_failed";
     /// A handler panicked.
     pub const INTERNAL: &str = "internal";
+    /// The caller's `x-request-timeout` is no time.
+    pub const BAD_TIMEOUT: &str = "bad_timeout";
     /// The body did not arrive in time.
     pub const BODY_TIMEOUT: &str = "body_timeout";
     /// The body could not be read.
@@ -156,10 +158,16 @@ pub mod reason {
     pub const MALFORMED_JSON: &str = "malformed_json";
     /// The body is JSON of another shape.
     pub const WRONG_SHAPE: &str = "wrong_shape";
-    /// There is no text to classify.
+    /// There is no text.
     pub const EMPTY_TEXT: &str = "empty_text";
     /// The text has no encoding.
     pub const UNENCODABLE: &str = "unencodable_text";
+    /// More documents in one request than may be.
+    pub const TOO_MANY_DOCUMENTS: &str = "too_many_documents";
+    /// The model that answers is another one.
+    pub const NO_SUCH_MODEL: &str = "no_such_model";
+    /// The model cannot do what is asked.
+    pub const UNSUPPORTED: &str = "unsupported_by_model";
     /// No such path.
     pub const NOT_FOUND: &str = "not_found";
     /// The path does not have this method.

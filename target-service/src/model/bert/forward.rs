@@ -1,29 +1,79 @@
-//! The forward pass. The documents of a batch lie one after the other without padding: what is done
-//! token by token is done for all of them in one multiplication, and attention, the only step that
-//! mixes tokens, is taken document by document, so that no mask is needed.
+//! The forward pass. The documents of a batch lie one after the other without padding. Each thread
+//! has an even share of the rows and takes them through all layers by itself; it meets the others once
+//! a layer, when the keys and values of all are there.
+//!
+//! A share goes through the wide part of a layer in tiles that stay in the processor's second cache.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use candle_core::{DType, Device, Tensor};
-
-use super::kernels::{self, AddNorm, Bias, BiasGelu, PutHeads, Softmax};
-use super::{Layer, Linear, Network};
+use super::attend::{self, Memory, Segment};
+use super::kernels::Level;
+use super::kernels::gemm::{Packed, Rows, Target};
+use super::threads::Barrier;
+use super::{Layer, Network};
 use crate::model::{Encoded, Infer, ModelError, Prediction};
 
-/// Tokens that go through the layers together. More would fall out of the processor's caches between
-/// two steps and gain nothing: the multiplications are at full speed well before.
+/// Tokens a thread that go through the layers together. More would gain nothing: the multiplications
+/// are at full speed well before.
 const TOGETHER: usize = 1024;
 
-pub(super) struct Engine(Arc<Network>);
+/// Floats of the widest buffer of a tile: 384 KiB, so that the rest has room beside it in 1 MiB.
+const TILE: usize = 96 * 1024;
+
+/// Fewer rows than this are not worth another thread.
+const ROWS_A_THREAD: usize = 8;
+
+pub(super) struct Engine {
+    network: Arc<Network>,
+    level: Level,
+    threads: usize,
+    scratch: Vec<Scratch>,
+    /// Keys and values of this layer and of the next: one layer may still be read while the next is
+    /// written. One of each for every thread.
+    memories: [Vec<RwLock<Memory>>; 2],
+}
+
+/// The buffers of one thread, kept from batch to batch.
+#[derive(Default)]
+struct Scratch {
+    x: Vec<f32>,
+    qkv: Vec<f32>,
+    attended: Vec<f32>,
+    middle: Vec<f32>,
+    wide: Vec<f32>,
+    scores: Vec<f32>,
+}
+
+/// What the threads of one batch share.
+struct Pass<'a> {
+    network: &'a Network,
+    level: Level,
+    batch: &'a [&'a Encoded],
+    segments: &'a [Segment],
+    memories: &'a [Vec<RwLock<Memory>>; 2],
+    barrier: &'a Barrier,
+}
 
 impl Engine {
-    pub(super) fn new(network: Arc<Network>) -> Self {
-        Self(network)
+    pub(super) fn new(network: Arc<Network>, threads: usize) -> Self {
+        Self::at_level(network, threads, Level::best())
+    }
+
+    pub(super) fn at_level(network: Arc<Network>, threads: usize, level: Level) -> Self {
+        let threads = threads.max(1);
+        let memories = || (0..threads).map(|_| RwLock::default()).collect();
+        Self {
+            network,
+            level,
+            threads,
+            scratch: (0..threads).map(|_| Scratch::default()).collect(),
+            memories: [memories(), memories()],
+        }
     }
 
     fn check(&self, document: &Encoded) -> Result<(), ModelError> {
-        let sizes = &self.0.sizes;
+        let sizes = &self.network.sizes;
         let mismatch = |what: String| Err(ModelError::Mismatch(what));
         if !document.weights.is_empty() {
             return mismatch("it has weights, which this model does not read".to_owned());
@@ -44,26 +94,71 @@ impl Engine {
             None => Ok(()),
         }
     }
-}
 
-impl Infer for Engine {
-    fn infer(&mut self, batch: &[&Encoded]) -> Result<Vec<Prediction>, ModelError> {
-        for document in batch {
-            self.check(document)?;
+    /// The pooled last layer of each document.
+    fn pooled(&mut self, batch: &[&Encoded]) -> Vec<Vec<f32>> {
+        let lengths: Vec<usize> = batch.iter().map(|d| d.ids.len()).collect();
+        let rows: usize = lengths.iter().sum();
+        let threads = self.threads.min((rows / ROWS_A_THREAD).max(1));
+        let segments = attend::divide(&lengths, threads);
+        let threads = segments.last().map_or(0, |s| s.share + 1);
+        let pass = Pass {
+            network: &self.network,
+            level: self.level,
+            batch,
+            segments: &segments,
+            memories: &self.memories,
+            barrier: &Barrier::new(threads),
+        };
+        if let Some((first, others)) = self.scratch[..threads].split_first_mut() {
+            std::thread::scope(|scope| {
+                for (at, scratch) in others.iter_mut().enumerate() {
+                    let pass = &pass;
+                    scope.spawn(move || pass.share(at + 1, scratch));
+                }
+                pass.share(0, first);
+            });
         }
-        let mut answers = Vec::with_capacity(batch.len());
-        for group in groups(batch) {
-            answers.extend(self.0.predict(&batch[group])?);
+        let (hidden, pooling) = (self.network.sizes.hidden, self.network.pooling);
+        let mut pooled = vec![vec![0f32; hidden]; batch.len()];
+        for segment in &segments {
+            let sum = &mut pooled[segment.document];
+            let from = &self.scratch[segment.share].x[segment.row * hidden..];
+            let rows = from.chunks_exact(hidden).take(segment.tokens);
+            rows.take(pooling.rows(segment.position))
+                .for_each(|row| self.level.add(sum, row));
         }
-        Ok(answers)
+        for (sum, length) in pooled.iter_mut().zip(lengths) {
+            let share = 1.0 / length.min(pooling.rows(0)) as f32;
+            sum.iter_mut().for_each(|v| *v *= share);
+        }
+        pooled
     }
 }
 
-/// Neighbouring documents of at most [`TOGETHER`] tokens in all, or a single longer one.
-fn groups(batch: &[&Encoded]) -> Vec<Range<usize>> {
+impl Infer for Engine {
+    fn infer(&mut self, batch: &[&Encoded]) -> Vec<Result<Prediction, ModelError>> {
+        let mut answers: Vec<Result<Prediction, ModelError>> = batch
+            .iter()
+            .map(|document| self.check(document).map(|()| Prediction::default()))
+            .collect();
+        let sound: Vec<usize> = (0..batch.len()).filter(|at| answers[*at].is_ok()).collect();
+        let documents: Vec<&Encoded> = sound.iter().map(|at| batch[*at]).collect();
+        for group in groups(&documents, TOGETHER * self.threads) {
+            let pooled = self.pooled(&documents[group.clone()]);
+            for (at, vector) in sound[group].iter().zip(pooled) {
+                answers[*at] = self.network.judge(vector);
+            }
+        }
+        answers
+    }
+}
+
+/// Neighbouring documents of at most `most` tokens in all, or a single longer one.
+fn groups(batch: &[&Encoded], most: usize) -> Vec<Range<usize>> {
     let (mut groups, mut start, mut tokens) = (Vec::new(), 0, 0);
     for (at, document) in batch.iter().enumerate() {
-        if at > start && tokens + document.ids.len() > TOGETHER {
+        if at > start && tokens + document.ids.len() > most {
             groups.push(start..at);
             (start, tokens) = (at, 0);
         }
@@ -75,131 +170,147 @@ fn groups(batch: &[&Encoded]) -> Vec<Range<usize>> {
     groups
 }
 
-impl Network {
-    fn predict(&self, batch: &[&Encoded]) -> Result<Vec<Prediction>, ModelError> {
-        let documents = rows(batch);
-        let mut x = self.embed(batch)?;
-        for layer in &self.layers {
-            x = self.layer(layer, x, &documents)?;
-        }
-        let hidden = self.sizes.hidden;
-        let last = x.flatten_all()?.to_vec1::<f32>()?;
-        documents
-            .iter()
-            .map(|rows| self.judge(&last[rows.start * hidden..rows.end * hidden]))
-            .collect()
+/// The first `length` floats of a buffer, which grows when it has to.
+fn room(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
+    if buffer.len() < length {
+        buffer.resize(length, 0.0);
     }
-
-    /// Normalised sums of word and position, tokens × hidden.
-    fn embed(&self, batch: &[&Encoded]) -> Result<Tensor, ModelError> {
-        let hidden = self.sizes.hidden;
-        let tokens = batch.iter().map(|d| d.ids.len()).sum::<usize>();
-        let mut x = Vec::with_capacity(tokens * hidden);
-        for document in batch {
-            for (id, position) in document.ids.iter().zip(self.positions.chunks_exact(hidden)) {
-                let (at, word) = (x.len(), *id as usize * hidden);
-                x.extend_from_slice(&self.words[word..word + hidden]);
-                kernels::add(&mut x[at..], position);
-                kernels::normalise(&mut x[at..], &self.embedded_norm);
-            }
-        }
-        Ok(Tensor::from_vec(x, (tokens, hidden), &Device::Cpu)?)
-    }
-
-    fn layer(
-        &self,
-        layer: &Layer,
-        x: Tensor,
-        documents: &[Range<usize>],
-    ) -> Result<Tensor, ModelError> {
-        let attended = self.attention(layer, &x, documents)?;
-        let attended = attended.matmul(&layer.attended.matrix)?;
-        attended.inplace_op2(
-            &x,
-            &AddNorm {
-                bias: &layer.attended.bias,
-                norm: &layer.attended_norm,
-            },
-        )?;
-        let wide = attended.matmul(&layer.widen.matrix)?;
-        wide.inplace_op1(&BiasGelu(&layer.widen.bias))?;
-        let narrow = wide.matmul(&layer.narrow.matrix)?;
-        narrow.inplace_op2(
-            &attended,
-            &AddNorm {
-                bias: &layer.narrow.bias,
-                norm: &layer.narrow_norm,
-            },
-        )?;
-        Ok(narrow)
-    }
-
-    /// What each token takes from the tokens of its document, tokens × hidden.
-    fn attention(
-        &self,
-        layer: &Layer,
-        x: &Tensor,
-        documents: &[Range<usize>],
-    ) -> Result<Tensor, ModelError> {
-        let (hidden, heads) = (self.sizes.hidden, self.sizes.heads);
-        let width = hidden / heads;
-        let Linear { matrix, bias } = &layer.qkv;
-        let qkv = x.matmul(matrix)?;
-        qkv.inplace_op1(&Bias(bias))?;
-        let attended = Tensor::zeros(x.shape(), DType::F32, &Device::Cpu)?;
-        for rows in documents {
-            let tokens = rows.len();
-            let document = qkv
-                .narrow(0, rows.start, tokens)?
-                .reshape((tokens, 3, heads, width))?;
-            // Views with strides, heads × tokens × width: nothing is copied.
-            let part = |at| document.narrow(1, at, 1)?.squeeze(1)?.transpose(0, 1);
-            let (q, k, v) = (part(0)?, part(1)?, part(2)?);
-            let weights = q.matmul(&k.t()?)?;
-            weights.inplace_op1(&Softmax {
-                length: tokens,
-                scale: 1.0 / (width as f32).sqrt(),
-            })?;
-            let put = PutHeads {
-                row: rows.start,
-                heads,
-                tokens,
-            };
-            attended.inplace_op2(&weights.matmul(&v)?, &put)?;
-        }
-        Ok(attended)
-    }
-
-    /// The head on the mean of a document's rows.
-    fn judge(&self, rows: &[f32]) -> Result<Prediction, ModelError> {
-        let hidden = self.sizes.hidden;
-        let mut mean = vec![0f32; hidden];
-        for row in rows.chunks_exact(hidden) {
-            kernels::add(&mut mean, row);
-        }
-        let tokens = (rows.len() / hidden) as f32;
-        let logits: Vec<f32> = self
-            .head
-            .chunks_exact(hidden)
-            .zip(&self.head_bias)
-            .map(|(weights, bias)| {
-                let sum: f32 = weights.iter().zip(&mean).map(|(w, m)| w * m).sum();
-                sum / tokens + bias
-            })
-            .collect();
-        Prediction::from_logits(&logits)
-    }
+    &mut buffer[..length]
 }
 
-/// Which rows belong to which document.
-fn rows(batch: &[&Encoded]) -> Vec<Range<usize>> {
-    let mut end = 0;
-    batch
-        .iter()
-        .map(|document| {
-            let start = end;
-            end += document.ids.len();
-            start..end
-        })
-        .collect()
+impl Pass<'_> {
+    /// Takes the rows of one thread through all layers, to the beginning of `scratch.x`.
+    fn share(&self, share: usize, scratch: &mut Scratch) {
+        let _watch = self.barrier.watch();
+        let own: Vec<Segment> = self
+            .segments
+            .iter()
+            .filter(|s| s.share == share)
+            .copied()
+            .collect();
+        let rows = own.iter().map(|s| s.tokens).sum();
+        self.embed(&own, rows, &mut scratch.x);
+        for (at, layer) in self.network.layers.iter().enumerate() {
+            let memories = &self.memories[at % 2];
+            self.look(layer, &own, rows, scratch, &memories[share]);
+            self.barrier.wait();
+            let memories: Vec<RwLockReadGuard<'_, Memory>> = memories
+                .iter()
+                .map(|m| m.read().unwrap_or_else(PoisonError::into_inner))
+                .collect();
+            let tile = (TILE / self.network.sizes.widest()).max(super::kernels::gemm::ROWS);
+            for start in (0..rows).step_by(tile) {
+                let rows = start..rows.min(start + tile);
+                self.tile(layer, &own, rows, scratch, &memories);
+            }
+        }
+    }
+
+    /// Normalised sums of word and position.
+    fn embed(&self, own: &[Segment], rows: usize, x: &mut Vec<f32>) {
+        let network = self.network;
+        let hidden = network.sizes.hidden;
+        let mut to = room(x, rows * hidden).chunks_exact_mut(hidden);
+        for segment in own {
+            let ids = &self.batch[segment.document].ids[segment.position..][..segment.tokens];
+            let positions = network.positions[segment.position * hidden..].chunks_exact(hidden);
+            for ((id, position), row) in ids.iter().zip(positions).zip(&mut to) {
+                let word = *id as usize * hidden;
+                row.copy_from_slice(&network.words[word..word + hidden]);
+                self.level.add(row, position);
+                self.level.normalise(row, &network.embedded_norm);
+            }
+        }
+    }
+
+    /// Queries, keys and values of all rows; the last two are packed for everybody.
+    fn look(
+        &self,
+        layer: &Layer,
+        own: &[Segment],
+        rows: usize,
+        scratch: &mut Scratch,
+        memory: &RwLock<Memory>,
+    ) {
+        let hidden = self.network.sizes.hidden;
+        let qkv = room(&mut scratch.qkv, rows * 3 * hidden);
+        let tile = (TILE / (3 * hidden)).max(super::kernels::gemm::ROWS);
+        for (from, to) in scratch.x[..rows * hidden]
+            .chunks(tile * hidden)
+            .zip(qkv.chunks_mut(tile * 3 * hidden))
+        {
+            self.multiply(&layer.qkv, from, to);
+        }
+        // A panic with the lock held breaks the barrier too; what is there is written anew.
+        let mut memory = memory.write().unwrap_or_else(PoisonError::into_inner);
+        memory.fill(self.network.heads(), own, qkv);
+    }
+
+    /// What follows the keys and values, for some rows: attention and the two dense blocks.
+    fn tile(
+        &self,
+        layer: &Layer,
+        own: &[Segment],
+        rows: Range<usize>,
+        scratch: &mut Scratch,
+        memories: &[RwLockReadGuard<'_, Memory>],
+    ) {
+        let hidden = self.network.sizes.hidden;
+        let size = rows.len() * hidden;
+        let attended = room(&mut scratch.attended, size);
+        for (segment, part) in attend::within(own, rows.clone()) {
+            let from = (part.start - rows.start) * hidden;
+            let to = (part.end - rows.start) * hidden;
+            attend::attend(
+                self.level,
+                self.network.heads(),
+                self.document(segment.document),
+                memories,
+                &scratch.qkv,
+                part,
+                &mut scratch.scores,
+                &mut attended[from..to],
+            );
+        }
+        let x = &mut scratch.x[rows.start * hidden..rows.end * hidden];
+        let middle = room(&mut scratch.middle, size);
+        self.multiply(&layer.attended, attended, middle);
+        self.add_and_normalise(middle, x, &layer.attended_norm);
+        let wide = room(&mut scratch.wide, rows.len() * layer.widen.outputs());
+        self.multiply(&layer.widen, middle, wide);
+        self.network.activation.apply(self.level, wide);
+        self.multiply(&layer.narrow, wide, x);
+        self.add_and_normalise(x, middle, &layer.narrow_norm);
+    }
+
+    fn add_and_normalise(&self, to: &mut [f32], from: &[f32], norm: &super::Norm) {
+        let hidden = self.network.sizes.hidden;
+        for (row, other) in to.chunks_exact_mut(hidden).zip(from.chunks_exact(hidden)) {
+            self.level.add(row, other);
+            self.level.normalise(row, norm);
+        }
+    }
+
+    fn multiply(&self, matrix: &Packed, from: &[f32], to: &mut [f32]) {
+        let rows = from.len() / matrix.inputs();
+        let from = Rows {
+            data: from,
+            stride: matrix.inputs(),
+            column: 0,
+            width: matrix.inputs(),
+        };
+        let mut to = Target {
+            data: to,
+            stride: matrix.outputs(),
+            column: 0,
+        };
+        self.level.multiply(matrix, from, &mut to, rows);
+    }
+
+    /// The segments of a document.
+    fn document(&self, document: usize) -> &[Segment] {
+        let from = self.segments.partition_point(|s| s.document < document);
+        let to = self.segments.partition_point(|s| s.document <= document);
+        &self.segments[from..to]
+    }
 }

@@ -6,7 +6,11 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::model::{Encoded, bundled, load};
+use super::Bert;
+use super::forward::Engine;
+use super::kernels::Level;
+use crate::model::source::{Config, Source};
+use crate::model::{Encoded, Infer, Prediction, bundled, load};
 
 const VOCABULARY: usize = 12;
 const HIDDEN: usize = 8;
@@ -78,7 +82,7 @@ fn made_up() -> HashMap<String, Tensor> {
 
 fn config() -> serde_json::Value {
     serde_json::json!({
-        "model_type": "bert", "vocab_size": VOCABULARY, "hidden_size": HIDDEN,
+        "architectures": ["BertForSequenceClassification"], "model_type": "bert", "vocab_size": VOCABULARY, "hidden_size": HIDDEN,
         "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "intermediate_size": WIDE,
         "max_position_embeddings": POSITIONS, "type_vocab_size": 2, "hidden_act": "gelu",
         "layer_norm_eps": EPSILON, "position_embedding_type": "absolute",
@@ -88,7 +92,8 @@ fn config() -> serde_json::Value {
 
 fn write(dir: &Path, config: &serde_json::Value, tensors: &HashMap<String, Tensor>) {
     std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
-    let tokenizer = r###"{"version": "1.0", "added_tokens": [], "model": {"type": "WordPiece",
+    let tokenizer = r###"{"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "model": {"type": "WordPiece",
         "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100,
         "vocab": {"[UNK]": 0, "a": 1, "b": 2, "##c": 3}}}"###;
     std::fs::write(dir.join("tokenizer.json"), tokenizer).unwrap();
@@ -131,6 +136,11 @@ impl Plain {
     }
 
     fn predict(&self, ids: &[u32]) -> Vec<f64> {
+        softmax(&self.linear("classifier", &mean(&self.hidden(ids))))
+    }
+
+    /// The last layer.
+    fn hidden(&self, ids: &[u32]) -> Vec<Vec<f64>> {
         let table = |kind: &str, row: usize| {
             &self.0[&format!("bert.embeddings.{kind}_embeddings.weight")][row]
         };
@@ -145,10 +155,7 @@ impl Plain {
         for i in 0..LAYERS {
             x = self.layer(&format!("bert.encoder.layer.{i}"), &x);
         }
-        let mean: Vec<f64> = (0..HIDDEN)
-            .map(|i| x.iter().map(|row| row[i]).sum::<f64>() / x.len() as f64)
-            .collect();
-        softmax(&self.linear("classifier", &mean))
+        x
     }
 
     fn layer(&self, at: &str, x: &[Vec<f64>]) -> Vec<Vec<f64>> {
@@ -191,6 +198,12 @@ impl Plain {
     }
 }
 
+fn mean(x: &[Vec<f64>]) -> Vec<f64> {
+    (0..HIDDEN)
+        .map(|i| x.iter().map(|row| row[i]).sum::<f64>() / x.len() as f64)
+        .collect()
+}
+
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
@@ -211,34 +224,227 @@ fn document(ids: &[u32]) -> Encoded {
     }
 }
 
+fn documents() -> Vec<Encoded> {
+    let long: Vec<u32> = (0..POSITIONS as u32)
+        .map(|at| at * 5 % VOCABULARY as u32)
+        .collect();
+    let mut all = vec![document(&[3]), document(&long), document(&[8, 2, 6])];
+    // More rows than a kernel takes at once, and more keys than a panel has, once they are shared.
+    all.extend((0..6).map(|from| document(&long[from..])));
+    all
+}
+
+/// The tensors, the model in `dir`, and its answers to the documents.
+fn answers(dir: &Path) -> Vec<Prediction> {
+    let mut engine = load(dir).unwrap().engine(1);
+    let documents = documents();
+    let answers = engine.infer(&documents.iter().collect::<Vec<_>>());
+    answers.into_iter().map(Result::unwrap).collect()
+}
+
+fn assert_close(got: &[f32], want: &[f64]) {
+    assert_eq!(got.len(), want.len());
+    for (a, b) in got.iter().zip(want) {
+        assert!(
+            (f64::from(*a) - b).abs() < 1e-5,
+            "{got:?}, plainly {want:?}"
+        );
+    }
+}
+
+fn unit(x: &[f64]) -> Vec<f64> {
+    let length = dot(x, x).sqrt();
+    x.iter().map(|v| v / length).collect()
+}
+
 #[test]
-fn the_fused_pass_computes_what_the_plain_one_does() {
-    let dir = tempfile::tempdir().unwrap();
+fn the_packed_pass_computes_what_the_plain_one_does_at_every_level_and_on_any_threads() {
     let tensors = made_up();
+    let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &config(), &tensors);
-    let mut engine = load(dir.path()).unwrap().engine().unwrap();
+    let source = Source::Dir(dir.path());
+    let (model, _) = Bert::read(&source, &Config::read(&source).unwrap()).unwrap();
     let plain = Plain::new(&tensors);
-    let documents = [
-        document(&[3]),
-        document(&[0, 11, 5, 5, 2, 9, 1, 1, 7, 4]),
-        document(&[8, 2, 6]),
-    ];
-    let answers = engine.infer(&documents.iter().collect::<Vec<_>>()).unwrap();
-    for (document, answer) in documents.iter().zip(&answers) {
-        for (score, want) in answer.scores.iter().zip(plain.predict(&document.ids)) {
-            assert!(
-                (f64::from(*score) - want).abs() < 1e-5,
-                "{answer:?}, plainly {want}"
-            );
+    let documents = documents();
+    for level in Level::all() {
+        for threads in 1..5 {
+            let mut engine = Engine::at_level(model.network.clone(), threads, level);
+            // The second time in buffers that hold something already.
+            for _ in 0..2 {
+                let answers = engine.infer(&documents.iter().collect::<Vec<_>>());
+                for (document, answer) in documents.iter().zip(answers) {
+                    let answer = answer.unwrap();
+                    assert_close(&answer.scores, &plain.predict(&document.ids));
+                    let embedding = unit(&mean(&plain.hidden(&document.ids)));
+                    assert_close(&answer.embedding, &embedding);
+                }
+            }
         }
     }
 }
 
+/// Names of a tensor in the other families.
+fn renamed(name: &str, family: &str) -> String {
+    match family {
+        "roberta" => name.replace("bert.", "roberta."),
+        _ => name
+            .replace("bert.", "distilbert.")
+            .replace("encoder.layer", "transformer.layer")
+            .replace("attention.self.query", "attention.q_lin")
+            .replace("attention.self.key", "attention.k_lin")
+            .replace("attention.self.value", "attention.v_lin")
+            .replace("attention.output.dense", "attention.out_lin")
+            .replace("attention.output.LayerNorm", "sa_layer_norm")
+            .replace("intermediate.dense", "ffn.lin1")
+            .replace("output.dense", "ffn.lin2")
+            .replace("output.LayerNorm", "output_layer_norm"),
+    }
+}
+
 #[test]
-fn documents_that_do_not_fit_are_refused() {
+fn the_families_differ_in_names_only() {
+    let mut tensors = made_up();
+    let types = "bert.embeddings.token_type_embeddings.weight";
+    let zeros = Tensor::zeros((2, HIDDEN), DType::F32, &Device::Cpu).unwrap();
+    tensors.insert(types.to_owned(), zeros);
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &config(), &tensors);
+    let want = answers(dir.path());
+    let rename = |family: &str| -> HashMap<String, Tensor> {
+        let named = tensors.iter().map(|(n, t)| (renamed(n, family), t.clone()));
+        named.collect()
+    };
+
+    let mut distil = rename("distilbert");
+    distil.remove(&renamed(types, "distilbert"));
+    let with_keys = serde_json::json!({
+        "architectures": ["DistilBertForSequenceClassification"], "model_type": "distilbert",
+        "vocab_size": VOCABULARY, "dim": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS,
+        "hidden_dim": WIDE, "max_position_embeddings": POSITIONS, "activation": "gelu",
+        "layer_norm_eps": EPSILON, "classifier_pooling": "mean",
+        "id2label": {"0": "a", "1": "b", "2": "c"},
+    });
+    write(dir.path(), &with_keys, &distil);
+    assert_eq!(answers(dir.path()), want);
+
+    // Two rows before the first position, and the labels' layer under another name.
+    let mut roberta = rename("roberta");
+    let positions = "roberta.embeddings.position_embeddings.weight";
+    let two = Tensor::ones((2, HIDDEN), DType::F32, &Device::Cpu).unwrap();
+    let table = Tensor::cat(&[&two, &roberta[positions]], 0).unwrap();
+    roberta.insert(positions.to_owned(), table);
+    for part in ["weight", "bias"] {
+        let tensor = roberta.remove(&format!("classifier.{part}")).unwrap();
+        roberta.insert(format!("classifier.out_proj.{part}"), tensor);
+    }
+    let mut with_offset = config();
+    with_offset["model_type"] = "roberta".into();
+    with_offset["architectures"] = serde_json::json!(["RobertaForSequenceClassification"]);
+    with_offset["max_position_embeddings"] = (POSITIONS + 2).into();
+    write(dir.path(), &with_offset, &roberta);
+    assert_eq!(answers(dir.path()), want);
+}
+
+#[test]
+fn a_bare_encoder_embeds_as_its_pooling_says() {
+    let tensors = made_up();
+    let plain = Plain::new(&tensors);
+    let bare = tensors
+        .iter()
+        .filter_map(|(name, tensor)| Some((name.strip_prefix("bert.")?.to_owned(), tensor.clone())))
+        .collect();
+    let mut config = config();
+    config["architectures"] = serde_json::json!(["BertModel"]);
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &config, &bare);
+    let model = load(dir.path()).unwrap();
+    assert_eq!(
+        (model.info.dimensions, model.info.labels.len()),
+        (HIDDEN, 0)
+    );
+    let check = |pool: &dyn Fn(&[Vec<f64>]) -> Vec<f64>| {
+        for (document, answer) in documents().iter().zip(answers(dir.path())) {
+            assert!(answer.scores.is_empty());
+            assert_close(
+                &answer.embedding,
+                &unit(&pool(&plain.hidden(&document.ids))),
+            );
+        }
+    };
+    check(&mean);
+    std::fs::create_dir(dir.path().join("1_Pooling")).unwrap();
+    let pooling = dir.path().join("1_Pooling/config.json");
+    let modes = r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}"#;
+    std::fs::write(&pooling, modes).unwrap();
+    check(&|hidden| hidden[0].clone());
+    for (file, text, what) in [
+        (
+            "1_Pooling/config.json",
+            r#"{"pooling_mode_max_tokens": true}"#,
+            "max_tokens",
+        ),
+        (
+            "modules.json",
+            r#"[{"type": "sentence_transformers.models.Dense"}]"#,
+            "Dense",
+        ),
+        (
+            "sentence_bert_config.json",
+            r#"{"max_seq_length": -1}"#,
+            "max_seq_length",
+        ),
+        ("sentence_bert_config.json", "[", "not JSON"),
+    ] {
+        std::fs::write(dir.path().join(file), text).unwrap();
+        let error = load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(what) && error.contains(file), "{error}");
+        std::fs::remove_file(dir.path().join(file)).unwrap();
+    }
+    std::fs::write(
+        dir.path().join("sentence_bert_config.json"),
+        r#"{"max_seq_length": 4}"#,
+    )
+    .unwrap();
+    let model = load(dir.path()).unwrap();
+    assert_eq!(model.info.max_tokens, 4);
+    assert_eq!(
+        model.preprocess().encode("a b a b a b").unwrap().ids.len(),
+        4
+    );
+}
+
+/// Hugging Face's own head: the first token through a dense layer and tanh.
+#[test]
+fn without_a_word_about_pooling_the_head_is_that_of_the_class() {
+    let mut tensors = made_up();
+    let mut seed = 11;
+    for (name, shape) in [("weight", vec![HIDDEN, HIDDEN]), ("bias", vec![HIDDEN])] {
+        let values = noise(shape.iter().product(), &mut seed);
+        let tensor = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
+        tensors.insert(format!("bert.pooler.dense.{name}"), tensor);
+    }
+    let mut config = config();
+    config.as_object_mut().unwrap().remove("classifier_pooling");
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &config, &tensors);
+    let plain = Plain::new(&tensors);
+    for (document, answer) in documents().iter().zip(answers(dir.path())) {
+        let pooled = plain.linear("bert.pooler.dense", &plain.hidden(&document.ids)[0]);
+        let pooled: Vec<f64> = pooled.into_iter().map(f64::tanh).collect();
+        assert_close(
+            &answer.scores,
+            &softmax(&plain.linear("classifier", &pooled)),
+        );
+    }
+}
+
+#[test]
+fn documents_that_do_not_fit_are_refused_and_their_neighbours_are_not() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &config(), &made_up());
-    let mut engine = load(dir.path()).unwrap().engine().unwrap();
+    let mut engine = load(dir.path()).unwrap().engine(1);
+    let sound = document(&[1]);
+    let alone = engine.infer(&[&sound]).remove(0).unwrap();
     let mut weighted = document(&[1]);
     weighted.weights = vec![1.0];
     for (wrong, what) in [
@@ -247,8 +453,19 @@ fn documents_that_do_not_fit_are_refused() {
         (document(&[VOCABULARY as u32]), "token 12"),
         (weighted, "weights"),
     ] {
-        let error = engine.infer(&[&document(&[1]), &wrong]).unwrap_err();
+        let mut answers = engine.infer(&[&sound, &wrong, &sound]);
+        let error = answers.remove(1).unwrap_err();
         assert!(error.to_string().contains(what), "{error}");
+        for answer in answers {
+            assert_close(
+                &answer.unwrap().scores,
+                &alone
+                    .scores
+                    .iter()
+                    .map(|v| f64::from(*v))
+                    .collect::<Vec<_>>(),
+            );
+        }
     }
 }
 
@@ -257,7 +474,7 @@ fn what_is_not_built_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let tensors = made_up();
     for (key, value, what) in [
-        ("hidden_act", serde_json::json!("relu"), "relu"),
+        ("hidden_act", serde_json::json!("swish"), "swish"),
         (
             "position_embedding_type",
             serde_json::json!("relative_key"),
@@ -267,7 +484,7 @@ fn what_is_not_built_is_refused_by_name() {
         (
             "classifier_pooling",
             serde_json::json!(null),
-            "classifier_pooling",
+            "bert.pooler.dense",
         ),
         ("num_attention_heads", serde_json::json!(3), "divisible"),
         ("hidden_size", serde_json::json!(-4), "hidden_size"),
@@ -304,9 +521,9 @@ fn the_committed_weights_answer_as_they_did() {
     let text = "The season starts soon, and my team needs a new engine: a goalie -- and a pitcher!";
     let encoded = model.preprocess().encode(text).unwrap();
     assert_eq!(encoded.ids, PINNED_IDS);
-    let answers = model.engine().unwrap().infer(&[&encoded]).unwrap();
-    for (score, want) in answers[0].scores.iter().zip(PINNED_SCORES) {
-        assert!((score - want).abs() < 5e-4, "{answers:?}");
+    let answer = model.engine(1).infer(&[&encoded]).remove(0).unwrap();
+    for (score, want) in answer.scores.iter().zip(PINNED_SCORES) {
+        assert!((score - want).abs() < 5e-4, "{answer:?}");
     }
 }
 

@@ -17,16 +17,16 @@ pub(in super::super) struct Pieces {
 }
 
 impl Pieces {
-    /// `vocabulary` is the number of rows that the model has embeddings for, `positions` the number
-    /// of tokens that it can read.
+    /// `vocabulary` is the number of rows that the model has embeddings for, `max_tokens` the number
+    /// of tokens at which texts are cut.
     pub(super) fn read(
         source: &Source<'_>,
         vocabulary: usize,
-        positions: usize,
+        max_tokens: usize,
     ) -> Result<Self, ModelError> {
         let file = source.describe("tokenizer.json");
         let bytes = source.read("tokenizer.json")?;
-        let mut tokenizer = Tokenizer::from_bytes(&bytes)
+        let mut tokenizer = Tokenizer::from_bytes(&bytes[..])
             .map_err(|e| ModelError::invalid(&file, format!("is not a tokenizer: {e}")))?;
         if let Some((piece, id)) = tokenizer
             .get_vocab(true)
@@ -38,9 +38,10 @@ impl Pieces {
                 format!("gives {piece:?} the id {id}, but \"vocab_size\" is {vocabulary}"),
             ));
         }
-        let max_tokens = tokenizer
-            .get_truncation()
-            .map_or(positions, |t| t.max_length.min(positions));
+        // What the file itself says of truncation is replaced below, once it is known to be wide enough.
+        tokenizer
+            .with_truncation(None)
+            .map_err(|e| ModelError::invalid(&file, e.to_string()))?;
         let empty = tokenizer
             .with_padding(None)
             .encode_fast("", true)

@@ -3,6 +3,7 @@
 mod answers;
 mod drain;
 mod observed;
+mod protocols;
 mod trouble;
 
 use std::sync::{Arc, Mutex};
@@ -136,6 +137,7 @@ impl Setup {
         let limits = RequestLimits {
             deadline: self.deadline,
             max_body: self.max_body,
+            max_documents: 4,
         };
         let service = Service::new(telemetry, faults, limits, self.allow_faults);
         let fixture = Fixture {
@@ -158,26 +160,24 @@ impl Fixture {
             max_batch: 4,
             max_batch_tokens: 1000,
             capacity: self.capacity,
+            max_hold: Duration::ZERO,
         };
         let engine = Box::new(Scripted::new(self.gate.clone()));
         let metrics = self.service.telemetry.metrics.clone();
         let pool =
             Pool::start(vec![engine], settings, metrics, self.service.faults.clone()).unwrap();
-        let labels = LABELS.map(str::to_owned).to_vec();
         let info = ModelInfo {
             name: "scripted".to_owned(),
             revision: "0".to_owned(),
-            labels: labels.clone(),
+            labels: LABELS.map(str::to_owned).to_vec(),
+            dimensions: 2,
             max_tokens: 1000,
         };
-        self.service.make_ready(
-            Loaded {
-                pool,
-                preprocess: Arc::new(Bytes),
-                labels,
-            },
-            &info,
-        );
+        self.service.make_ready(Loaded {
+            pool,
+            preprocess: Arc::new(Bytes),
+            info,
+        });
     }
 
     fn metrics(&self) -> &Metrics {

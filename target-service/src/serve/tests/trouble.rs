@@ -72,6 +72,39 @@ async fn a_deadline_that_passes_is_answered_and_the_place_given_up() {
 }
 
 #[tokio::test]
+async fn a_caller_can_say_how_long_it_waits() {
+    let fixture = Setup {
+        gate: Gate::closed(),
+        ..Setup::default()
+    }
+    .start();
+    let with_timeout = |time: &str| {
+        let mut request = post("b");
+        let headers = request.headers_mut();
+        headers.insert("x-request-timeout", time.parse().unwrap());
+        request
+    };
+    for time in ["20ms", "0ms"] {
+        let late = fixture.send(with_timeout(time)).await;
+        assert_eq!(
+            (late.status.as_u16(), late.error_type()),
+            (503, reason::DEADLINE.to_owned())
+        );
+    }
+    for time in ["20", "soon", "-1s", "1e9s", ""] {
+        let refused = fixture.send(with_timeout(time)).await;
+        assert_eq!(
+            (refused.status.as_u16(), refused.error_type()),
+            (400, reason::BAD_TIMEOUT.to_owned()),
+            "{time}"
+        );
+        assert!(refused.text.contains("x-request-timeout"));
+    }
+    fixture.gate.release();
+    assert_eq!(fixture.send(with_timeout("10m")).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_body_that_never_comes_is_not_waited_for() {
     let fixture = Setup {
         deadline: Duration::from_millis(5),

@@ -1,13 +1,11 @@
-//! The element-wise work between the multiplications, fused so that each activation is read and
-//! written once. Plain loops without calls or branches in their bodies: the compiler vectorises
+//! The element-wise work between the multiplications. Plain loops without calls or branches in their bodies: the compiler vectorises
 //! them, which it cannot do to the library's `exp` and `erf`.
 
-use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Result, bail};
-
-use super::Norm;
+use super::super::Norm;
 
 /// Adds `from` to `to`, element by element.
-pub(super) fn add(to: &mut [f32], from: &[f32]) {
+#[inline(always)]
+pub(in crate::model::bert) fn add(to: &mut [f32], from: &[f32]) {
     for (a, b) in to.iter_mut().zip(from) {
         *a += b;
     }
@@ -17,19 +15,20 @@ pub(super) fn add(to: &mut [f32], from: &[f32]) {
 ///
 /// Cody–Waite reduction `x = n ln 2 + r` with `|r| ≤ ln 2 / 2`, Taylor's polynomial to the sixth
 /// power of `r`, and `2^n` put together from bits. Adding and taking away 1.5 · 2²³ rounds to the
-/// nearest integer without a call.
+/// nearest integer without a call, and leaves that integer in the low bits of the sum.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     // Not `max`, which would make a number of what is none.
     let x = if x < -87.0 { -87.0 } else { x };
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
     let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
     let mut p = 1.0 / 720.0;
     for c in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
         p = p * r + c;
     }
-    p * f32::from_bits((((n as i32) + 127) << 23) as u32)
+    p * f32::from_bits((shifted.to_bits().wrapping_add(127)) << 23)
 }
 
 /// The error function to 2e-6 absolute: Abramowitz and Stegun, 7.1.28. The formula is exact to 3e-7;
@@ -54,16 +53,17 @@ fn erf(x: f32) -> f32 {
     (1.0 - 1.0 / (p8 * p8)).copysign(x)
 }
 
-/// `0.5 · x · (1 + erf(x / √2))` of a row plus its bias.
-pub(super) fn bias_gelu(row: &mut [f32], bias: &[f32]) {
-    for (x, b) in row.iter_mut().zip(bias) {
-        let v = *x + b;
-        *x = 0.5 * v * (1.0 + erf(v * std::f32::consts::FRAC_1_SQRT_2));
+/// `0.5 · x · (1 + erf(x / √2))` of every element.
+#[inline(always)]
+pub(in crate::model::bert) fn gelu(row: &mut [f32]) {
+    for x in row.iter_mut() {
+        *x = 0.5 * *x * (1.0 + erf(*x * std::f32::consts::FRAC_1_SQRT_2));
     }
 }
 
 /// Softmax of `scale` times the row.
-pub(super) fn softmax(row: &mut [f32], scale: f32) {
+#[inline(always)]
+pub(in crate::model::bert) fn softmax(row: &mut [f32], scale: f32) {
     let max = lanes(row, f32::NEG_INFINITY, f32::max);
     for v in row.iter_mut() {
         *v = exp((*v - max) * scale);
@@ -75,7 +75,8 @@ pub(super) fn softmax(row: &mut [f32], scale: f32) {
 }
 
 /// Brings a row to mean 0 and variance 1, then scales and shifts it.
-pub(super) fn normalise(row: &mut [f32], norm: &Norm) {
+#[inline(always)]
+pub(in crate::model::bert) fn normalise(row: &mut [f32], norm: &Norm) {
     let n = row.len() as f32;
     let mean = lanes(row, 0.0, |a, b| a + b) / n;
     for v in row.iter_mut() {
@@ -102,6 +103,7 @@ fn lanes(row: &[f32], start: f32, join: impl Fn(f32, f32) -> f32) -> f32 {
     all.fold(start, |sum, v| join(sum, *v))
 }
 
+#[inline(always)]
 fn squares(row: &[f32]) -> f32 {
     let mut sums = [0f32; 16];
     let chunks = row.chunks_exact(16);
@@ -112,140 +114,6 @@ fn squares(row: &[f32]) -> f32 {
         }
     }
     sums.iter().sum::<f32>() + rest.iter().map(|v| v * v).sum::<f32>()
-}
-
-/// The elements of a contiguous tensor of 32-bit floats.
-fn elements<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    match (storage, layout.contiguous_offsets()) {
-        (CpuStorage::F32(data), Some((from, to))) => Ok(&data[from..to]),
-        _ => bail!("expected contiguous 32-bit floats"),
-    }
-}
-
-fn elements_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
-    match (storage, layout.contiguous_offsets()) {
-        (CpuStorage::F32(data), Some((from, to))) => Ok(&mut data[from..to]),
-        _ => bail!("expected contiguous 32-bit floats"),
-    }
-}
-
-/// Rows plus a bias.
-pub(super) struct Bias<'a>(pub(super) &'a [f32]);
-
-impl InplaceOp1 for Bias<'_> {
-    fn name(&self) -> &'static str {
-        "bias"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        for row in elements_mut(storage, layout)?.chunks_exact_mut(self.0.len()) {
-            add(row, self.0);
-        }
-        Ok(())
-    }
-}
-
-/// GELU of rows plus a bias.
-pub(super) struct BiasGelu<'a>(pub(super) &'a [f32]);
-
-impl InplaceOp1 for BiasGelu<'_> {
-    fn name(&self) -> &'static str {
-        "bias-gelu"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        for row in elements_mut(storage, layout)?.chunks_exact_mut(self.0.len()) {
-            bias_gelu(row, self.0);
-        }
-        Ok(())
-    }
-}
-
-/// Softmax of scaled rows of a length.
-pub(super) struct Softmax {
-    pub(super) length: usize,
-    pub(super) scale: f32,
-}
-
-impl InplaceOp1 for Softmax {
-    fn name(&self) -> &'static str {
-        "softmax"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        for row in elements_mut(storage, layout)?.chunks_exact_mut(self.length) {
-            softmax(row, self.scale);
-        }
-        Ok(())
-    }
-}
-
-/// Layer norm of rows plus a bias plus the rows that went round the block.
-pub(super) struct AddNorm<'a> {
-    pub(super) bias: &'a [f32],
-    pub(super) norm: &'a Norm,
-}
-
-impl InplaceOp2 for AddNorm<'_> {
-    fn name(&self) -> &'static str {
-        "add-norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        storage: &mut CpuStorage,
-        layout: &Layout,
-        round: &CpuStorage,
-        round_layout: &Layout,
-    ) -> Result<()> {
-        let width = self.bias.len();
-        let round = elements(round, round_layout)?.chunks_exact(width);
-        let rows = elements_mut(storage, layout)?.chunks_exact_mut(width);
-        for (row, round) in rows.zip(round) {
-            for ((v, a), b) in row.iter_mut().zip(round).zip(self.bias) {
-                *v += a + b;
-            }
-            normalise(row, self.norm);
-        }
-        Ok(())
-    }
-}
-
-/// Writes one document's attention (heads × tokens × width of a head) into its rows of the batch.
-pub(super) struct PutHeads {
-    /// The document's first row.
-    pub(super) row: usize,
-    pub(super) heads: usize,
-    pub(super) tokens: usize,
-}
-
-impl InplaceOp2 for PutHeads {
-    fn name(&self) -> &'static str {
-        "put-heads"
-    }
-
-    fn cpu_fwd(
-        &self,
-        storage: &mut CpuStorage,
-        layout: &Layout,
-        heads: &CpuStorage,
-        heads_layout: &Layout,
-    ) -> Result<()> {
-        let from = elements(heads, heads_layout)?;
-        let width = from.len() / (self.heads * self.tokens);
-        let hidden = width * self.heads;
-        let rows = elements_mut(storage, layout)?
-            .chunks_exact_mut(hidden)
-            .skip(self.row)
-            .take(self.tokens);
-        for (token, row) in rows.enumerate() {
-            for (head, part) in row.chunks_exact_mut(width).enumerate() {
-                let at = (head * self.tokens + token) * width;
-                part.copy_from_slice(&from[at..at + width]);
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -286,7 +154,7 @@ mod tests {
     #[test]
     fn numbers_that_are_none_stay_visible() {
         let mut row = [1.0, f32::NAN, 2.0];
-        bias_gelu(&mut row, &[0.0; 3]);
+        gelu(&mut row);
         assert!(row[1].is_nan());
         let mut row = [1.0, f32::NAN, 2.0];
         softmax(&mut row, 1.0);
