@@ -431,7 +431,7 @@ fn decide(record: &RunRecord, case: &mut Case, p: f64, adjusted: f64, required: 
     let bounds = stat::bounds_by(test.good, test.total, confidence, test.correlation);
     let is_ratio = case.result.target.is_some() || case.result.unit.as_deref() == Some("ratio");
     if test.total > 0 {
-        case.result.effective_samples = Some(test.correlation.worth_at_least(total));
+        case.result.effective_samples = Some(test.worth(confidence).0);
         if is_ratio {
             case.result.interval = Some([bounds.lower, bounds.upper]);
             case.result.margin = Some(good / total - target);
@@ -446,7 +446,7 @@ fn decide(record: &RunRecord, case: &mut Case, p: f64, adjusted: f64, required: 
         percent(good / total.max(1.0)),
     );
     let sure = percent(confidence);
-    let how = format!("{}{}", test.how, worth(test));
+    let how = format!("{}{}", test.how, worth(test, confidence));
     let met = stat::p_met_by(test.good, test.total, test.unseen, target, test.correlation) <= alpha;
     let more = |confidence| {
         let more = stat::more_to_decide(
@@ -501,16 +501,43 @@ fn decide(record: &RunRecord, case: &mut Case, p: f64, adjusted: f64, required: 
     case.result.reason = reason;
 }
 
+impl Test {
+    /// How many independent events these are worth at least, and how many more are taken as bad at the run's
+    /// slowest pace, if a pass rests on that.
+    fn worth(&self, confidence: f64) -> (f64, Option<u64>) {
+        let total = self.total as f64;
+        match self
+            .correlation
+            .rests_on_slowest(self.good as f64, total, confidence)
+        {
+            Some(slowest) => {
+                let more_bad = (slowest.more_bad * total).round() as u64;
+                (total / slowest.at_most, Some(more_bad))
+            }
+            None => (total / self.correlation.at_most, None),
+        }
+    }
+}
+
 /// A clause on how much correlated events are worth; empty where it is all but their number.
-fn worth(test: &Test) -> String {
-    let least = test.correlation.worth_at_least(test.total as f64);
+fn worth(test: &Test, confidence: f64) -> String {
+    let (least, slowest) = test.worth(confidence);
     if least >= 0.9 * test.total as f64 {
         return String::new();
     }
-    format!(
-        "; neighbours are alike, so they are worth at least {} independent ones",
-        grouped(least.floor() as u64)
-    )
+    let least = grouped(least.floor() as u64);
+    match slowest {
+        None => {
+            format!("; neighbours are alike, so they are worth at least {least} independent ones")
+        }
+        Some(more_bad) => format!(
+            "; neighbours are alike, so they are worth at least {least} independent ones, taken at the run's slowest pace throughout{}",
+            match more_bad {
+                0 => String::new(),
+                more => format!(", at which {} more would be bad", grouped(more)),
+            }
+        ),
+    }
 }
 
 /// What more of the same would take, in events and in time at the rate at which they came.

@@ -34,6 +34,7 @@ mod generator;
 mod hostile;
 #[cfg(test)]
 mod lacking;
+mod limits;
 mod links;
 mod names;
 mod onset;

@@ -11,9 +11,11 @@ use std::rc::Rc;
 
 use super::RunRecord;
 use super::client;
+use super::limits;
 use super::stat::Correlation;
 use super::stat::correlation;
-use crate::objective::{ClientFigure, Indicator, Metric, Objective, Time, Wanted};
+use super::stat::pace::{Paces, Slowest};
+use crate::objective::{ClientFigure, Indicator, Metric, Objective, Part, Time, Wanted};
 use crate::observation::Observation;
 
 /// Which rows, and which of their times.
@@ -25,6 +27,7 @@ pub(super) struct Streams<'a> {
     /// Rows of the measured phase in the order in which they were due, by request name.
     orders: BTreeMap<Option<String>, Rc<Vec<&'a Observation>>>,
     known: BTreeMap<Stream, f64>,
+    paces: BTreeMap<Stream, Rc<Option<Paces>>>,
     failures: Option<f64>,
 }
 
@@ -34,6 +37,7 @@ impl<'a> Streams<'a> {
             record,
             orders: BTreeMap::new(),
             known: BTreeMap::new(),
+            paces: BTreeMap::new(),
             failures: None,
         }
     }
@@ -45,55 +49,87 @@ impl<'a> Streams<'a> {
             Indicator::Threshold { metric, op, value } => (metric, Some((*op, *value))),
         };
         let Metric::Client(metric) = metric else {
-            return self.of_backend(objective.confidence, total);
+            return self.of_backend(objective, total);
         };
         let rows = self.by_due(metric.request.as_deref());
-        let events = |good: &dyn Fn(&Observation) -> bool| {
-            correlation::of_events(rows.iter().map(|row| good(row)))
-        };
-        let (own, time) = match &metric.figure {
+        let confidence = objective.confidence;
+        let time = match &metric.figure {
             // Whether an answer is right has to do with the document asked about, not with the queue.
             ClientFigure::Accuracy => {
                 let right = rows.iter().filter_map(|row| row.correct);
-                (correlation::of_events(right), None)
+                return Correlation::new(correlation::of_events(right), total as f64, confidence);
             }
-            ClientFigure::Quantile { time, .. } => {
-                let within = |row: &Observation| {
-                    threshold
-                        .is_some_and(|(op, limit)| op.holds(client::seconds_of(row, *time), limit))
-                };
-                (events(&within), Some(*time))
-            }
-            figure => {
-                let time = match figure {
-                    ClientFigure::Count { limit, .. } => limit.map(|limit| limit.time),
-                    _ => None,
-                };
-                let own = events(&|row| client::counts(row, figure));
-                (own, Some(time.unwrap_or(Time::Latency)))
-            }
+            ClientFigure::Quantile { time, .. } => *time,
+            ClientFigure::Count {
+                limit: Some(limit), ..
+            } => limit.time,
+            _ => Time::Latency,
         };
-        let latency = time.map_or(1.0, |time| self.latency(metric.request.clone(), time));
-        Correlation::new(own.max(latency), total as f64, objective.confidence)
+        let counts = |row: &Observation| match (&metric.figure, threshold) {
+            (ClientFigure::Quantile { time, .. }, Some((op, limit))) => {
+                op.holds(client::seconds_of(row, *time), limit)
+            }
+            (figure, _) => client::counts(row, figure),
+        };
+        let bad_count = matches!(
+            objective.indicator,
+            Indicator::Ratio {
+                part_is: Part::Bad,
+                ..
+            }
+        );
+        let own = correlation::of_events(rows.iter().map(|row| counts(row)));
+        let latency = self.latency(metric.request.clone(), time);
+        let stream = (metric.request.clone(), time);
+        Correlation {
+            slowest: self.slowest(objective, stream, |row| counts(row) == bad_count),
+            ..Correlation::new(own.max(latency), total as f64, confidence)
+        }
     }
 
-    fn of_backend(&mut self, confidence: f64, total: u64) -> Correlation {
+    /// What the rows are worth for an objective at their slowest pace.
+    fn slowest(
+        &mut self,
+        objective: &Objective,
+        stream: Stream,
+        is_bad: impl Fn(&Observation) -> bool,
+    ) -> Option<Slowest> {
+        let limit = limits::seconds(self.record, objective)?;
+        let rows = self.by_due(stream.0.as_deref());
+        let time = stream.1;
+        let paces = self.paces.entry(stream).or_insert_with(|| {
+            let times = rows.iter().map(|row| client::seconds_of(row, time));
+            Rc::new(Paces::of(&times.collect::<Vec<f64>>()))
+        });
+        let paces = paces.as_ref().as_ref()?;
+        Some(paces.against(|i| is_bad(rows[i]), limit, objective.confidence))
+    }
+
+    fn of_backend(&mut self, objective: &Objective, total: u64) -> Correlation {
         let rows = self.by_due(None);
-        let failures = *self.failures.get_or_insert_with(|| {
+        let failed = |row: &Observation| {
             let figure = ClientFigure::Count {
                 outcome: Wanted::Failed,
                 limit: None,
             };
-            correlation::of_events(rows.iter().map(|row| client::counts(row, &figure)))
-        });
+            client::counts(row, &figure)
+        };
+        let failures = *self
+            .failures
+            .get_or_insert_with(|| correlation::of_events(rows.iter().map(|row| failed(row))));
         let rows = rows.len() as f64;
         let time = failures.max(self.latency(None, Time::Latency));
-        let requests = Correlation::new(time, rows, confidence);
+        let requests = Correlation::new(time, rows, objective.confidence);
+        let slowest = self.slowest(objective, (None, Time::Latency), failed);
         let events = (total as f64 / rows.max(1.0)).max(1.0);
         Correlation {
             time: requests.time * events,
             at_most: requests.at_most * events,
             n: requests.n * events,
+            slowest: slowest.map(|slowest| Slowest {
+                at_most: slowest.at_most * events,
+                ..slowest
+            }),
         }
     }
 

@@ -44,7 +44,11 @@ pub(super) fn criterion(
         },
         Warn::Limit { op, value } => Criterion {
             test: counted.and_then(|counted| limit_test(record, objective, counted, op, value)),
-            correlation,
+            // What the run is worth at its slowest pace was found for the objective's own limit.
+            correlation: Correlation {
+                slowest: None,
+                ..correlation
+            },
             holds: match counted {
                 Some(_) => None,
                 // What was taken from incomplete evidence decides nothing, here as for the target.

@@ -4,7 +4,10 @@
 //! what is dependent stays together. Each row gives one replicate of the statistic, and the spread of
 //! the replicates is the noise within the run.
 
-use super::dependence::{Dependence, dependence};
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
+
+use super::dependence::block_length;
+use crate::judge::stat::correlation;
 use crate::schedule::random::{Purpose, Stream};
 
 /// Replicates drawn: enough that a chance of 1 in 2,000 can be told, which fifty objectives at 95 %
@@ -53,8 +56,8 @@ pub(crate) fn quantile(values: &[f64], q: f64, seed: u64) -> Result<Replicates, 
         .iter()
         .map(|v| f64::from(u8::from(*v > found)))
         .collect();
-    let (times, crossing) = (dependence(&logs), dependence(&beyond));
-    let outside = n as f64 * q.min(1.0 - q) * crossing.effective;
+    let crossing = correlation::of_events(values.iter().map(|v| *v > found));
+    let outside = n as f64 * q.min(1.0 - q) / crossing;
     if outside < FEWEST_BEYOND {
         return Err(format!(
             "only about {outside:.1} independent requests lie beyond the quantile, and {FEWEST_BEYOND} are needed"
@@ -62,15 +65,11 @@ pub(crate) fn quantile(values: &[f64], q: f64, seed: u64) -> Result<Replicates, 
     }
     // Twice the length that is best for the variance: what is best for the error of an interval is longer,
     // and the difference is seen in a busy queue (see `calibration`).
-    let block = enough_blocks(n, 2 * times.block.max(crossing.block))?;
-    let wide = spread(n, q, crossing.effective.min(times.effective));
-    Ok(resample(
-        values,
-        &candidates(&sorted, q, wide),
-        q,
-        block,
-        seed,
-    ))
+    let block = enough_blocks(n, 2 * block_length(&logs).max(block_length(&beyond)))?;
+    let wide = spread(n, q, crossing.max(correlation::of_latencies(values)));
+    let mut found_again = resample(values, &candidates(&sorted, q, wide), q, block, seed);
+    widen(&mut found_again.values, found, n / block);
+    Ok(found_again)
 }
 
 /// Replicates of the mean of `values` in the order of time.
@@ -78,9 +77,8 @@ pub(crate) fn quantile(values: &[f64], q: f64, seed: u64) -> Result<Replicates, 
 /// # Errors
 /// A clause that says why they would mean nothing: too few values or blocks.
 pub(crate) fn mean(values: &[f64], seed: u64) -> Result<Replicates, String> {
-    let Dependence { block, .. } = dependence(values);
     let n = values.len();
-    let block = enough_blocks(n, block)?;
+    let block = enough_blocks(n, block_length(values))?;
     let mut before = Vec::with_capacity(n + 1);
     before.push(0.0);
     let mut sum = 0.0;
@@ -102,6 +100,24 @@ pub(crate) fn mean(values: &[f64], seed: u64) -> Result<Replicates, String> {
     })
 }
 
+/// Spreads replicates about `found` as much further as Student's t is wider than the normal distribution with
+/// one degree of freedom fewer than there are blocks: so few do not tell their own spread well. On the
+/// logarithm of the values, which keeps them positive.
+fn widen(values: &mut [f64], found: f64, blocks: usize) {
+    const TAIL: f64 = 0.95;
+    let freedom = (blocks.max(2) - 1) as f64;
+    let Ok(t) = StudentsT::new(0.0, 1.0, freedom) else {
+        return;
+    };
+    let factor = t.inverse_cdf(TAIL) / Normal::standard().inverse_cdf(TAIL);
+    if !(found > 0.0 && found.is_finite()) {
+        return;
+    }
+    for value in values.iter_mut().filter(|v| **v > 0.0) {
+        *value = found * libm::pow(*value / found, factor);
+    }
+}
+
 fn enough_blocks(n: usize, block: usize) -> Result<usize, String> {
     if n / block < FEWEST_BLOCKS {
         return Err(format!(
@@ -117,8 +133,8 @@ fn rank(n: usize, q: f64) -> usize {
 }
 
 /// How many ranks a replicate may lie off, generously: eight standard deviations.
-fn spread(n: usize, q: f64, effective: f64) -> usize {
-    (8.0 * (n as f64 * q * (1.0 - q) / effective).sqrt()).ceil() as usize + 8
+fn spread(n: usize, q: f64, time: f64) -> usize {
+    (8.0 * (n as f64 * q * (1.0 - q) * time).sqrt()).ceil() as usize + 8
 }
 
 /// The values that a replicate of the quantile can have, rising and each once: the order statistics

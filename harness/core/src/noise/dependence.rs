@@ -1,31 +1,20 @@
-//! Over how many neighbouring requests values depend on each other.
+//! How long the blocks of a block bootstrap have to be: over how many neighbouring requests values depend
+//! on each other. What such requests are worth is told by [`crate::judge::stat::correlation`].
 
 /// Most values looked at one by one; longer series are averaged in equal batches first, which keeps
 /// what is slow (queues, garbage collection) and is all that matters for blocks of that length.
 const MOST: usize = 50_000;
 
-/// What neighbouring values have in common.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Dependence {
-    /// Values that a block of a block bootstrap has to hold, at least 1.
-    pub(crate) block: usize,
-    /// As how large a share of their number the values count, in `(0, 1]`: 1 when independent.
-    pub(crate) effective: f64,
-}
-
-/// The dependence of a series in the order of time. Values that are not finite count as the largest
-/// finite one: a request that was never answered is slow, not absent.
+/// Values that a block of a block bootstrap of this series, in the order of time, has to hold; at least 1.
+/// Values that are not finite count as the largest finite one: a request that was never answered is slow,
+/// not absent.
 ///
-/// Block length by Politis and White (2004) with the correction of Patton, Politis and White (2009),
-/// for the circular block bootstrap; the effective share is the plain variance over the long-run
-/// variance of the same flat-top estimate.
-pub(crate) fn dependence(values: &[f64]) -> Dependence {
+/// Politis and White (2004) with the correction of Patton, Politis and White (2009), for the circular block
+/// bootstrap.
+pub(crate) fn block_length(values: &[f64]) -> usize {
     let every = values.len().div_ceil(MOST).max(1);
     let series = batched(values, every);
-    let alone = Dependence {
-        block: every,
-        effective: 1.0,
-    };
+    let alone = every;
     let n = series.len();
     if n < 16 {
         return alone;
@@ -57,10 +46,7 @@ pub(crate) fn dependence(values: &[f64]) -> Dependence {
     let length = libm::cbrt(1.5 * (weighted / long_run).powi(2) * count);
     let most = (3.0 * count.sqrt()).min(count / 3.0).ceil();
     let batches = length.min(most).ceil().max(1.0) as usize;
-    Dependence {
-        block: (batches * every).min(values.len()).max(1),
-        effective: (variance / long_run).min(1.0),
-    }
+    (batches * every).min(values.len()).max(1)
 }
 
 fn batched(values: &[f64], every: usize) -> Vec<f64> {
@@ -166,7 +152,7 @@ pub(crate) mod tests {
         // From arch 8 (Python), `optimal_block_length(x)["circular"]`, on these very series.
         for (rho, n, expected) in REFERENCE {
             let series = chain(&mut Noise(1), n, rho);
-            let block = dependence(&series).block;
+            let block = block_length(&series);
             assert_eq!(block, expected.ceil().max(1.0) as usize, "rho {rho}, n {n}");
         }
     }
@@ -180,30 +166,15 @@ pub(crate) mod tests {
     ];
 
     #[test]
-    fn dependence_is_seen_and_independence_too() {
-        let independent = dependence(&chain(&mut Noise(2), 4_000, 0.0));
-        assert!(independent.effective > 0.8, "{independent:?}");
-        // The long-run variance of such a chain is (1 + rho) / (1 - rho) times the plain one.
-        let chained = dependence(&chain(&mut Noise(2), 20_000, 0.8));
-        assert!((0.08..0.16).contains(&chained.effective), "{chained:?}");
-        assert!(chained.block > 10, "{chained:?}");
-    }
-
-    #[test]
     fn odd_series_are_taken() {
-        let alone = |block| Dependence {
-            block,
-            effective: 1.0,
-        };
-        assert_eq!(dependence(&[]), alone(1));
-        assert_eq!(dependence(&[1.0; 3]), alone(1));
-        assert_eq!(dependence(&[1.0; 300]), alone(1));
-        assert_eq!(dependence(&[f64::INFINITY; 300]), alone(1));
+        assert_eq!(block_length(&[]), 1);
+        assert_eq!(block_length(&[1.0; 3]), 1);
+        assert_eq!(block_length(&[1.0; 300]), 1);
+        assert_eq!(block_length(&[f64::INFINITY; 300]), 1);
         let mut some = chain(&mut Noise(3), 300, 0.5);
         some[10] = f64::INFINITY;
         some[11] = f64::NAN;
-        assert!(dependence(&some).effective > 0.0);
-        let long = dependence(&chain(&mut Noise(4), 120_000, 0.5));
-        assert!(long.block >= 3, "{long:?}");
+        assert!(block_length(&some) >= 1);
+        assert!(block_length(&chain(&mut Noise(4), 120_000, 0.5)) >= 3);
     }
 }

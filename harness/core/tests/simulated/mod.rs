@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use harness_core::judge::stat::pace::Paces;
 use harness_core::judge::stat::{self, Correlation, correlation};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
@@ -106,7 +107,12 @@ fn chances(latencies: &[f64], limit: f64, target: f64, confidence: f64) -> (f64,
     let total = latencies.len() as u64;
     let own = correlation::of_events(latencies.iter().map(|l| *l <= limit));
     let time = own.max(correlation::of_latencies(latencies));
-    let correlation = Correlation::new(time, total as f64, confidence);
+    let slowest = Paces::of(latencies)
+        .map(|paces| paces.against(|i| latencies[i] > limit, limit, confidence));
+    let correlation = Correlation {
+        slowest,
+        ..Correlation::new(time, total as f64, confidence)
+    };
     (
         stat::p_met_by(good, total, 0, target, correlation),
         stat::p_missed_by(good, total, target, correlation),

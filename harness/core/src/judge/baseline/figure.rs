@@ -4,9 +4,9 @@ use super::super::RunRecord;
 use super::super::client;
 use super::super::coverage::Survey;
 use super::super::evaluate::{self, Said};
+use super::super::stat::correlation;
 use crate::noise::bootstrap::{self, Replicates};
-use crate::noise::dependence::dependence;
-use crate::objective::{ClientFigure, ClientMetric, Indicator, Metric, Objective, Wanted};
+use crate::objective::{ClientFigure, ClientMetric, Indicator, Metric, Objective, Time, Wanted};
 use crate::observation::Outcome;
 use crate::record::baseline::Figure;
 
@@ -96,14 +96,10 @@ pub(in crate::judge) fn effective(record: &RunRecord, request: Option<&str>) -> 
     rows.sort_by_key(|row| (row.due, row.id));
     let latency: Vec<f64> = rows
         .iter()
-        .map(|row| libm::log(row.latency().as_secs_f64().max(1e-9)))
+        .map(|row| client::seconds_of(row, Time::Latency))
         .collect();
-    let failed: Vec<f64> = rows
-        .iter()
-        .map(|row| f64::from(u8::from(row.outcome != Outcome::Expected)))
-        .collect();
-    let of = |series: &[f64]| dependence(series).effective;
-    of(&latency).min(of(&failed))
+    let failed = rows.iter().map(|row| row.outcome != Outcome::Expected);
+    1.0 / correlation::of_latencies(&latency).max(correlation::of_events(failed))
 }
 
 /// A quantile with its replicates.

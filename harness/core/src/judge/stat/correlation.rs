@@ -17,6 +17,8 @@
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
+use super::pace::Slowest;
+
 /// Pairs of lags looked at before the series is halved by taking means of neighbours. Halving keeps
 /// the work linear, however long the correlation.
 const PAIRS: usize = 50;
@@ -36,6 +38,8 @@ pub struct Correlation {
     pub at_most: f64,
     /// Length of the series.
     pub n: f64,
+    /// What the run is worth at its slowest pace, where that is known; a pass may rest on it instead.
+    pub slowest: Option<Slowest>,
 }
 
 impl Correlation {
@@ -46,6 +50,7 @@ impl Correlation {
             time: 1.0,
             at_most: 1.0,
             n,
+            slowest: None,
         }
     }
 
@@ -58,6 +63,7 @@ impl Correlation {
             time: (self.time / length).max(1.0),
             at_most: (self.at_most / length).max(1.0),
             n: blocks,
+            slowest: None,
         }
     }
 
@@ -76,13 +82,26 @@ impl Correlation {
             time,
             at_most: time * (1.0 + z * error),
             n,
+            slowest: None,
         }
     }
 
-    /// How many independent requests `total` of these are worth at least: what a pass rests on.
+    /// The ways to a pass: at most so many requests in a row are worth one, and this share of all is taken
+    /// as bad beside those that were. The run as it was, and at its slowest pace.
+    pub(super) fn ways(self) -> impl Iterator<Item = (f64, f64)> {
+        let slowest = self.slowest.map(|s| (s.at_most, s.more_bad));
+        std::iter::once((self.at_most, 0.0)).chain(slowest)
+    }
+
+    /// Whether a pass of so many rests on the run at its slowest pace: there the lower bound is higher.
     #[must_use]
-    pub fn worth_at_least(self, total: f64) -> f64 {
-        total / self.at_most
+    pub fn rests_on_slowest(self, good: f64, total: f64, confidence: f64) -> Option<Slowest> {
+        let slowest = self.slowest?;
+        let least = |at_most: f64, more_bad: f64| {
+            let good = (good - more_bad * total).max(0.0);
+            super::bounds(good / at_most, total / at_most, confidence).lower
+        };
+        (least(slowest.at_most, slowest.more_bad) > least(self.at_most, 0.0)).then_some(slowest)
     }
 
     /// Whether the series is too short against its own correlation to tell it well.

@@ -10,6 +10,7 @@
 use statrs::function::gamma::ln_gamma;
 
 pub mod correlation;
+pub mod pace;
 
 pub use correlation::Correlation;
 
@@ -72,14 +73,16 @@ pub fn p_missed(good: f64, total: f64, target: f64) -> f64 {
     1.0 - beta_reg(good + 1.0, total - good, target)
 }
 
-/// [`p_met`] of so many counted requests, `unseen` more taken as bad, at what they are worth at least.
+/// [`p_met`] of so many counted requests, `unseen` more taken as bad, at what they are worth at least: as
+/// the run was or at its slowest pace, whichever shows more.
 #[must_use]
 pub fn p_met_by(good: u64, total: u64, unseen: u64, target: f64, correlation: Correlation) -> f64 {
-    p_met(
-        correlation.worth_at_least(good as f64),
-        correlation.worth_at_least(total as f64 + unseen as f64),
-        target,
-    )
+    let (good, total) = (good as f64, total as f64);
+    let ways = correlation.ways().map(|(least, more_bad)| {
+        let good = (good - more_bad * total).max(0.0);
+        p_met(good / least, (total + unseen as f64) / least, target)
+    });
+    ways.fold(1.0, f64::min)
 }
 
 /// [`p_missed`] of so many counted requests, at what they are worth by the estimate.
@@ -105,10 +108,13 @@ pub fn p_missed_by(good: u64, total: u64, target: f64, correlation: Correlation)
 /// one by the estimate, as [`p_met_by`] and [`p_missed_by`] have it.
 #[must_use]
 pub fn bounds_by(good: u64, total: u64, confidence: f64, correlation: Correlation) -> Bounds {
-    let (good, total) = (good as f64, total as f64);
-    let (least, time) = (correlation.at_most, correlation.time);
+    let (good, total, time) = (good as f64, total as f64, correlation.time);
+    let ways = correlation.ways().map(|(least, more_bad)| {
+        let good = (good - more_bad * total).max(0.0);
+        bounds(good / least, total / least, confidence).lower
+    });
     Bounds {
-        lower: bounds(good / least, total / least, confidence).lower,
+        lower: ways.fold(0.0, f64::max),
         upper: bounds(good / time, total / time, confidence).upper,
     }
 }
@@ -129,10 +135,11 @@ pub fn more_to_decide(
         let n = total as f64 + more as f64;
         // Misses come whole: rounding them up is what the luckless case would be.
         let bad = ((1.0 - share) * n).ceil().min(n);
-        let (least, time) = (correlation.at_most, correlation.time);
-        let alpha = 1.0 - confidence;
-        p_met((n - bad) / least, (n + unseen as f64) / least, target) <= alpha
-            || p_missed((n - bad) / time, n / time, target) < alpha
+        let (time, alpha) = (correlation.time, 1.0 - confidence);
+        correlation.ways().any(|(least, more_bad)| {
+            let good = (n - bad - (more_bad * n).ceil()).max(0.0);
+            p_met(good / least, (n + unseen as f64) / least, target) <= alpha
+        }) || p_missed((n - bad) / time, n / time, target) < alpha
     };
     let mut high = 1_u64;
     while !decided(high) {
@@ -297,7 +304,7 @@ mod tests {
         let three = Correlation {
             time: 3.0,
             at_most: 3.0,
-            n: 100.0,
+            ..Correlation::none(100.0)
         };
         assert_eq!(more_to_decide(100, 100, 0, 0.99, 0.95, three), Some(795));
     }

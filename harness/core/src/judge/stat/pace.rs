@@ -1,0 +1,174 @@
+//! A run as it would have been at its slowest pace.
+//!
+//! A machine that changes its speed for some seconds shifts the level of all latencies, and a shift of the
+//! level is correlation over thousands of requests: by [`super::correlation`] such a run is worth next to
+//! nothing, even where no latency comes near the limit. What the shift could do to the objective can be
+//! put to the test instead of feared: take the whole run at its slowest pace, count what would miss then,
+//! and reckon only with the correlation that is left when the level is taken out.
+//!
+//! The pace of a stretch of [`STRETCH`] requests is its median latency. Each latency is multiplied by
+//! (slowest pace / pace of its own stretch), and once more by (slowest pace / fastest pace): as if the
+//! slowest stretch had lasted all along, and had been slower again by as much as the run shows that a
+//! level may shift. Where latencies come near the limit that costs so many more misses that nothing is
+//! gained (a queue's own swings are levels, too); where they stay far from it, a shift decides nothing.
+//! The example `calibrate` shows that it adds no wrong passes.
+
+use super::correlation;
+
+/// Requests in a stretch: enough for a median, few enough for seconds of a common load.
+const STRETCH: usize = 100;
+/// Fewer stretches do not tell how much a level shifts.
+const FEWEST: usize = 10;
+
+/// Latencies of a run, and their paces.
+#[derive(Debug, Clone)]
+pub struct Paces {
+    /// Each latency at the slowest pace, slowed again; same unit and order as they were given.
+    slowed: Vec<f64>,
+    /// Correlation time of the latencies without their levels.
+    time: f64,
+}
+
+/// What a run is worth at its slowest pace.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Slowest {
+    /// At most so many requests in a row are worth one independent one, the level taken out.
+    pub at_most: f64,
+    /// Share of all requests that are good as it was and bad at the slowest pace.
+    pub more_bad: f64,
+}
+
+impl Paces {
+    /// From latencies in the order in which their requests were due; infinite for a request without an
+    /// answer. `None` where there are too few, or where most of a stretch has no answer or takes no time.
+    #[must_use]
+    pub fn of(latencies: &[f64]) -> Option<Self> {
+        let n = latencies.len();
+        let count = n / STRETCH;
+        if count < FEWEST {
+            return None;
+        }
+        let stretches: Vec<&[f64]> = (0..count)
+            .map(|i| &latencies[i * n / count..(i + 1) * n / count])
+            .collect();
+        let paces: Vec<f64> = stretches.iter().map(|s| median(s)).collect();
+        let fastest = paces.iter().copied().fold(f64::INFINITY, f64::min);
+        let slowest = paces.iter().copied().fold(0.0, f64::max);
+        if fastest <= 0.0 || !slowest.is_finite() {
+            return None;
+        }
+        let levelled: Vec<f64> = stretches
+            .iter()
+            .zip(&paces)
+            .flat_map(|(stretch, pace)| stretch.iter().map(move |latency| latency / pace))
+            .collect();
+        let time = correlation::of_latencies(&levelled);
+        let factor = slowest * (slowest / fastest);
+        let slowed = levelled.into_iter().map(|l| l * factor).collect();
+        Some(Self { slowed, time })
+    }
+
+    /// The requests that would be bad at the slowest pace: those that `is_bad` as it was, and those whose
+    /// latency would be over `limit`. In the order of the latencies.
+    fn bad<'a>(
+        &'a self,
+        is_bad: impl Fn(usize) -> bool + 'a,
+        limit: f64,
+    ) -> impl Iterator<Item = bool> + 'a {
+        let slowed = self.slowed.iter().enumerate();
+        slowed.map(move |(i, latency)| *latency > limit || is_bad(i))
+    }
+
+    /// What the run is worth at its slowest pace for a `limit` on latency, of which `is_bad` tells which
+    /// requests missed as it was. `confidence` as in [`Correlation::new`](super::Correlation::new).
+    #[must_use]
+    pub fn against(&self, is_bad: impl Fn(usize) -> bool, limit: f64, confidence: f64) -> Slowest {
+        let was = (0..self.slowed.len()).filter(|i| is_bad(*i)).count();
+        let bad: Vec<bool> = self.bad(is_bad, limit).collect();
+        let n = bad.len() as f64;
+        let now = bad.iter().filter(|bad| **bad).count();
+        let time = self.time.max(correlation::of_events(bad));
+        Slowest {
+            at_most: super::Correlation::new(time, n, confidence).at_most,
+            more_bad: (now - was) as f64 / n,
+        }
+    }
+}
+
+/// The middle value; of two, the lower.
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    let middle = (values.len() - 1) / 2;
+    *values.select_nth_unstable_by(middle, f64::total_cmp).1
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+
+    use super::*;
+    use crate::judge::stat::{self, Correlation};
+
+    /// Latencies of 3 to 5 ms, half as much again in the last quarter, as a shared machine has them.
+    fn shifted() -> Vec<f64> {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        (0..3_600)
+            .map(|n| {
+                let level = if n < 2_700 { 1.0 } else { 1.5 };
+                let part = (rng.next_u64() >> 11) as f64 / 9_007_199_254_740_992.0;
+                level * (0.003 + 0.002 * part)
+            })
+            .collect()
+    }
+
+    fn passes(latencies: &[f64], limit: f64, with_paces: bool) -> bool {
+        let n = latencies.len();
+        let good = latencies.iter().filter(|l| **l <= limit).count() as u64;
+        let mut correlation =
+            Correlation::new(correlation::of_latencies(latencies), n as f64, 0.95);
+        if with_paces {
+            correlation.slowest = Paces::of(latencies)
+                .map(|paces| paces.against(|i| latencies[i] > limit, limit, 0.95));
+        }
+        stat::p_met_by(good, n as u64, 0, 0.99, correlation) <= 0.05
+    }
+
+    #[test]
+    fn a_shift_of_the_level_far_from_the_limit_decides_nothing() {
+        let latencies = shifted();
+        assert!(!passes(&latencies, 0.5, false), "the shift alone undid it");
+        assert!(passes(&latencies, 0.5, true));
+    }
+
+    #[test]
+    fn a_shift_that_could_reach_the_limit_is_not_taken_out() {
+        let latencies = shifted();
+        // 7.5 ms at most as it was; 11.3 ms if the machine had slowed down once more.
+        assert!(!passes(&latencies, 0.008, true));
+        assert!(!passes(&latencies, 0.010, true));
+        assert!(passes(&latencies, 0.012, true));
+    }
+
+    #[test]
+    fn requests_without_an_answer_stay_bad() {
+        let mut latencies = shifted();
+        for i in (0..3_600).step_by(50) {
+            latencies[i] = f64::INFINITY;
+        }
+        let paces = Paces::of(&latencies).unwrap();
+        let slowest = paces.against(|i| latencies[i].is_infinite(), 2.0, 0.95);
+        assert_eq!(slowest.more_bad, 0.0);
+        assert!(!passes(&latencies, 2.0, true), "2 % are bad");
+        latencies[..200].fill(f64::INFINITY);
+        assert!(Paces::of(&latencies).is_none());
+    }
+
+    #[test]
+    fn too_few_requests_tell_no_paces() {
+        assert!(Paces::of(&[0.004; 999]).is_none());
+        assert!(Paces::of(&[0.004; 1_000]).is_some());
+        assert!(Paces::of(&[]).is_none());
+        assert!(Paces::of(&[0.0; 1_000]).is_none());
+    }
+}
