@@ -45,6 +45,12 @@ fn requests_in_a_queue() {
 }
 
 #[test]
+fn a_machine_that_changes_its_speed() {
+    holds(Service::TwoSpeeds(30.0), 1_000, &[0.9], 300);
+    holds(Service::TwoSpeeds(30.0), 2_000, &[0.99], 150);
+}
+
+#[test]
 fn five_objectives() {
     holds(Service::Independent, 500, &[0.95; 5], 200);
     holds(Service::Queue(0.5), 500, &[0.95, 0.2, 0.2, 0.2, 0.2], 200);

@@ -18,6 +18,9 @@ pub(crate) enum Service {
     Independent,
     /// One server with a queue, at this utilisation.
     Queue(f64),
+    /// Requests for themselves on a machine that is now fast, now at half its speed, for so many requests
+    /// on average each time.
+    TwoSpeeds(f64),
 }
 
 impl fmt::Display for Service {
@@ -25,6 +28,7 @@ impl fmt::Display for Service {
         match self {
             Self::Independent => f.write_str("independent"),
             Self::Queue(load) => write!(f, "M/M/1 at {load}"),
+            Self::TwoSpeeds(stay) => write!(f, "two speeds, {stay} requests each"),
         }
     }
 }
@@ -38,22 +42,22 @@ fn exponential(rng: &mut ChaCha8Rng, rate: f64) -> f64 {
 }
 
 impl Service {
-    fn rate(self) -> f64 {
+    /// The limit that a share of requests exceeds.
+    pub(crate) fn limit(self, exceed: f64) -> f64 {
         match self {
-            Self::Independent => 1.0,
-            Self::Queue(load) => 1.0 - load,
+            Self::Independent => -exceed.ln(),
+            Self::Queue(load) => -exceed.ln() / (1.0 - load),
+            // exceed = (e^-x + e^-x/2) / 2, a quadratic in e^-x/2.
+            Self::TwoSpeeds(_) => -2.0 * (((1.0 + 8.0 * exceed).sqrt() - 1.0) / 2.0).ln(),
         }
     }
 
-    /// The limit that a share of requests exceeds.
-    pub(crate) fn limit(self, exceed: f64) -> f64 {
-        -exceed.ln() / self.rate()
-    }
-
-    /// Latencies of requests in their order, from a queue in its steady state.
+    /// Latencies of requests in their order, from a service in its steady state.
     pub(crate) fn latencies(self, n: usize, rng: &mut ChaCha8Rng) -> Vec<f64> {
-        let Self::Queue(load) = self else {
-            return (0..n).map(|_| exponential(rng, 1.0)).collect();
+        let load = match self {
+            Self::Independent => return (0..n).map(|_| exponential(rng, 1.0)).collect(),
+            Self::TwoSpeeds(stay) => return two_speeds(n, stay, rng),
+            Self::Queue(load) => load,
         };
         let mut wait = if uniform(rng) < load {
             exponential(rng, 1.0 - load)
@@ -70,6 +74,16 @@ impl Service {
             })
             .collect()
     }
+}
+
+fn two_speeds(n: usize, stay: f64, rng: &mut ChaCha8Rng) -> Vec<f64> {
+    let mut slow = uniform(rng) < 0.5;
+    (0..n)
+        .map(|_| {
+            slow ^= uniform(rng) < 1.0 / stay;
+            exponential(rng, if slow { 0.5 } else { 1.0 })
+        })
+        .collect()
 }
 
 /// A share of runs.
