@@ -3,9 +3,8 @@
 //! A single server with Poisson arrivals and exponential service (M/M/1): waiting times depend on each
 //! other over hundreds of requests once the server is busy. `now` is as much worse than `then` as is
 //! just allowed; deciding "no worse" there is an error, and so is "worse". Each must stay near the
-//! promised 5 %. They do at a utilisation of 30 % (4 to 8 % in 300 runs of 1,200 and of 5,000 requests); at
-//! 80 % the median of 5,000 requests still errs in 7 to 10 %, and what is too short to say anything
-//! (1,200 requests there) is mostly refused.
+//! promised 5 %. They do (3 to 6 % in 1,000 runs a line, see `table`); what is too short to say anything is
+//! refused.
 
 use super::bootstrap;
 use super::dependence::tests::Noise;
