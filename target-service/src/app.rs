@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use opentelemetry::logs::Severity;
 use serde_json::json;
@@ -146,6 +146,7 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 
 /// Loads the model, warms one engine a worker and starts the workers. Blocks.
 fn load(config: &Config, metrics: Arc<Metrics>, faults: Arc<Faults>) -> Result<Loaded, AppError> {
+    let start = Instant::now();
     let model = match &config.model {
         ModelChoice::Bundled(name) => model::bundled(name)?,
         ModelChoice::Directory(directory) => model::load(directory)?,
@@ -158,6 +159,7 @@ fn load(config: &Config, metrics: Arc<Metrics>, faults: Arc<Faults>) -> Result<L
         pool,
         preprocess: model.preprocess(),
         info: model.info,
+        load: start.elapsed(),
     })
 }
 

@@ -51,6 +51,12 @@ pub struct Args {
     /// Documents in one request, at most; never more than --queue-capacity
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = count(1 << 20))]
     pub max_documents: u64,
+    /// Connections to each listener, at most; more wait until one closes
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = count(1 << 20))]
+    pub max_connections: u64,
+    /// Close a connection that has not sent a request's head for this long (ms, s, m)
+    #[arg(long, value_name = "TIME", default_value = "75s", value_parser = duration)]
+    pub idle_timeout: Duration,
     /// Accept faults on the metrics listener (POST /faults)
     #[arg(long)]
     pub allow_faults: bool,
@@ -122,6 +128,15 @@ pub struct Config {
     pub identity: Identity,
 }
 
+/// Limits of the connections of one listener.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// Open at the same time; more wait.
+    pub most: usize,
+    /// From when a connection could send a request to when its head must be there.
+    pub idle: Duration,
+}
+
 /// Limits of one request.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {
@@ -131,6 +146,8 @@ pub struct RequestLimits {
     pub max_body: usize,
     /// Documents in it; never more than may wait.
     pub max_documents: usize,
+    /// Limits of what it comes by.
+    pub connections: ConnectionLimits,
 }
 
 /// How to stop.
@@ -192,6 +209,10 @@ impl Config {
                 deadline: args.deadline,
                 max_body: clamp(args.max_body),
                 max_documents: clamp(args.max_documents.min(args.queue_capacity)),
+                connections: ConnectionLimits {
+                    most: clamp(args.max_connections),
+                    idle: args.idle_timeout,
+                },
             },
             allow_faults: args.allow_faults,
             drain: Drain {

@@ -6,4 +6,4 @@
 mod pool;
 pub mod scripted;
 
-pub use pool::{Answer, Outcome, Pool, Reply, Settings, SubmitError, Ticket, Timing};
+pub use pool::{Answer, Batch, Outcome, Pool, Reply, Settings, SubmitError, Ticket, Timing};

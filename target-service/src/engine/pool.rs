@@ -5,11 +5,11 @@
 //! milliseconds and would hold up every connection on a runtime thread.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use opentelemetry::trace::SpanContext;
 use tokio::sync::oneshot;
 
 use crate::batch::{Entry, EntryId, Limits, Queue, Refusal};
@@ -46,8 +46,15 @@ pub struct Timing {
     pub batch_size: usize,
     /// Tokens in the batch.
     pub batch_tokens: usize,
-    /// Which batch of this pool, counted from 0.
-    pub batch: u64,
+}
+
+/// The company in which a document was computed.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The server spans of its requests that are traced, each once.
+    pub members: Vec<SpanContext>,
+    /// The batch's own span, made by whichever of them comes first.
+    pub span: OnceLock<SpanContext>,
 }
 
 /// What became of a request that was let in.
@@ -66,6 +73,8 @@ pub struct Answer {
     pub outcome: Outcome,
     /// When.
     pub timing: Timing,
+    /// With whom; the same for all of a batch.
+    pub batch: Arc<Batch>,
 }
 
 /// What a worker says of a request that was let in.
@@ -90,6 +99,7 @@ pub enum SubmitError {
 
 struct Job {
     encoded: Encoded,
+    span: Option<SpanContext>,
     reply: oneshot::Sender<Reply>,
 }
 
@@ -102,7 +112,6 @@ struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     epoch: Instant,
-    batches: AtomicU64,
     metrics: Arc<Metrics>,
     faults: Arc<Faults>,
 }
@@ -198,7 +207,6 @@ impl Pool {
             }),
             wake: Condvar::new(),
             epoch: Instant::now(),
-            batches: AtomicU64::new(0),
             metrics,
             faults,
         });
@@ -236,7 +244,7 @@ impl Pool {
     }
 
     /// Puts the documents of a request into the queue, all or none. `deadline` is when their answers are
-    /// worthless.
+    /// worthless, `span` the request's server span if it is traced.
     ///
     /// # Errors
     /// [`SubmitError`]: nothing was queued.
@@ -244,6 +252,7 @@ impl Pool {
         &self,
         documents: Vec<Encoded>,
         deadline: Instant,
+        span: Option<&SpanContext>,
     ) -> Result<Vec<Ticket>, SubmitError> {
         let mut replies = Vec::with_capacity(documents.len());
         let jobs = documents
@@ -251,7 +260,12 @@ impl Pool {
             .map(|encoded| {
                 let (reply, receiver) = oneshot::channel();
                 replies.push(receiver);
-                (encoded.cost(), Job { encoded, reply })
+                let job = Job {
+                    span: span.cloned(),
+                    reply,
+                    encoded,
+                };
+                (job.encoded.cost(), job)
             })
             .collect();
         let mut state = self.shared.lock();
@@ -368,7 +382,17 @@ fn run(shared: &Shared, engine: &mut dyn Infer, batch: Vec<Entry<Job>>, started:
     metrics.batch_tokens.observe(tokens as f64);
     metrics.inference_duration.observe(took.as_secs_f64());
     let size = batch.len();
-    let number = shared.batches.fetch_add(1, Ordering::Relaxed);
+    let mut members: Vec<SpanContext> = Vec::new();
+    for span in batch.iter().filter_map(|entry| entry.item.span.as_ref()) {
+        // The documents of a request lie together.
+        if members.last() != Some(span) {
+            members.push(span.clone());
+        }
+    }
+    let company = Arc::new(Batch {
+        members,
+        span: OnceLock::new(),
+    });
     for (entry, outcome) in batch.into_iter().zip(outcomes) {
         let enqueued = shared.epoch + entry.enqueued;
         metrics
@@ -380,13 +404,13 @@ fn run(shared: &Shared, engine: &mut dyn Infer, batch: Vec<Entry<Job>>, started:
             finished,
             batch_size: size,
             batch_tokens: tokens,
-            batch: number,
         };
         // Whoever asked may have left; then the answer is nobody's.
-        let _ = entry
-            .item
-            .reply
-            .send(Reply::Answered(Answer { outcome, timing }));
+        let _ = entry.item.reply.send(Reply::Answered(Answer {
+            outcome,
+            timing,
+            batch: company.clone(),
+        }));
     }
 }
 

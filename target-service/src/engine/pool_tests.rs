@@ -20,7 +20,7 @@ fn pool(gate: &Arc<Gate>, capacity: usize, faults: Arc<Faults>) -> (Pool, Arc<Me
 
 fn submit(pool: &Pool, text: &str) -> Result<Ticket, SubmitError> {
     let deadline = Instant::now() + Duration::from_secs(600);
-    pool.submit(vec![Bytes.encode(text).unwrap()], deadline)
+    pool.submit(vec![Bytes.encode(text).unwrap()], deadline, None)
         .map(|mut tickets| tickets.remove(0))
 }
 
@@ -89,7 +89,7 @@ async fn a_deadline_that_passes_in_the_queue_is_told_and_not_computed() {
     let busy = submit(&pool, "a").unwrap();
     gate.wait_for(1);
     let soon = Instant::now() + Duration::from_millis(1);
-    let late = pool.submit(vec![Bytes.encode("b").unwrap()], soon);
+    let late = pool.submit(vec![Bytes.encode("b").unwrap()], soon, None);
     while Instant::now() <= soon {
         tokio::task::yield_now().await;
     }
@@ -167,7 +167,7 @@ async fn a_document_that_fails_or_panics_leaves_its_neighbours_alone() {
         gate.wait_for(1);
         let together: Vec<Encoded> = ["b", bad, "c"].map(|t| Bytes.encode(t).unwrap()).into();
         let deadline = Instant::now() + Duration::from_secs(600);
-        let tickets = pool.submit(together, deadline).unwrap();
+        let tickets = pool.submit(together, deadline, None).unwrap();
         gate.release();
         assert_eq!(label(reply(busy).await), 1);
         let mut replies = Vec::new();

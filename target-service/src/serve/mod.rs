@@ -3,6 +3,7 @@
 
 mod admin;
 mod body;
+mod connections;
 mod error;
 mod inference_v2;
 mod observe;
@@ -52,6 +53,8 @@ pub struct Loaded {
     pub preprocess: Arc<dyn Preprocess>,
     /// What it is.
     pub info: ModelInfo,
+    /// From reading its files to warm workers.
+    pub load: Duration,
 }
 
 /// What all requests share.
@@ -84,11 +87,11 @@ impl Service {
 
     /// Takes up work with `loaded`. A second call changes nothing.
     pub fn make_ready(&self, loaded: Loaded) {
-        let info = loaded.info.clone();
+        let (info, load) = (loaded.info.clone(), loaded.load);
         if self.loaded.set(loaded).is_ok() {
             self.telemetry
                 .metrics
-                .show_model(&info.name, &info.revision);
+                .show_model(&info.name, &info.revision, load);
             let attributes = vec![
                 KeyValue::new("model.name", info.name),
                 KeyValue::new("model.revision", info.revision),

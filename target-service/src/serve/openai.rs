@@ -4,6 +4,7 @@
 //! text that cannot be read is refused as a whole, naming which.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::body::{self, Format};
 use super::error::{Refusal, Shape};
-use super::predict::{Ask, refused};
+use super::predict::{Ask, count_embeddings, refused};
 use super::work::{Done, Work};
 use super::{Loaded, Service};
 use crate::model::ModelInfo;
@@ -46,10 +47,10 @@ enum Encoding {
 const EXPECTED: &str = "{\"model\": \"...\", \"input\": \"...\" or [\"...\"], \"encoding_format\": \"float\" or \"base64\"}";
 
 pub(super) async fn embeddings(State(service): State<Arc<Service>>, request: Request) -> Response {
-    match run(&service, request).await {
-        Ok(response) => response,
-        Err(refusal) => refused(&service, refusal, Shape::OpenAi),
-    }
+    let start = Instant::now();
+    let result = run(&service, request).await;
+    count_embeddings(&service, start, result.as_ref().err());
+    result.unwrap_or_else(|refusal| refused(&service, refusal, Shape::OpenAi))
 }
 
 pub(super) async fn models(State(service): State<Arc<Service>>) -> Response {
@@ -73,6 +74,7 @@ async fn run(service: &Arc<Service>, request: Request) -> Result<Response, Refus
     })?;
     let texts = checked(&body, &work.loaded()?.info)?;
     let done = work.predict(texts).await?;
+    work.note_embeddings(&work.loaded()?.info, done.tokens);
     work.respond(done, |loaded, done| {
         render(loaded, done, body.encoding_format)
     })

@@ -1,6 +1,7 @@
 //! `POST /predict` and `POST /embed`: documents in, labels or vectors out.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -15,7 +16,7 @@ use super::error::{Refusal, Shape};
 use super::work::{Done, Work, internal};
 use super::{Loaded, Service};
 use crate::model::{ModelInfo, Prediction};
-use crate::telemetry::names::reason;
+use crate::telemetry::names::{EMBEDDINGS, reason};
 
 /// JSON form of the body: one document, or several.
 #[derive(Debug, Deserialize)]
@@ -76,9 +77,22 @@ pub(super) async fn embed(service: State<Arc<Service>>, request: Request) -> Res
 }
 
 async fn answer(State(service): State<Arc<Service>>, request: Request, ask: Ask) -> Response {
-    match run(&service, request, ask).await {
-        Ok(response) => response,
-        Err(refusal) => refused(&service, refusal, Shape::Plain),
+    let start = Instant::now();
+    let result = run(&service, request, ask).await;
+    if ask == Ask::Vector {
+        count_embeddings(&service, start, result.as_ref().err());
+    }
+    result.unwrap_or_else(|refusal| refused(&service, refusal, Shape::Plain))
+}
+
+/// Counts a request for embeddings by the `GenAI` conventions; not before there is a model to name.
+pub(super) fn count_embeddings(service: &Service, start: Instant, refusal: Option<&Refusal>) {
+    if let Some(loaded) = service.loaded() {
+        let class = refusal.map_or("", |refusal| refusal.class);
+        let duration = &service.telemetry.metrics.gen_ai_duration;
+        duration
+            .with_label_values(&[EMBEDDINGS, &loaded.info.name, class])
+            .observe(start.elapsed().as_secs_f64());
     }
 }
 
@@ -102,6 +116,9 @@ async fn run(service: &Arc<Service>, request: Request, ask: Ask) -> Result<Respo
         return Err(Refusal::new(status, reason::EMPTY_TEXT, "there is no text"));
     }
     let done = work.predict(documents).await?;
+    if ask == Ask::Vector {
+        work.note_embeddings(&work.loaded()?.info, done.tokens);
+    }
     work.respond(done, |loaded, done| render(loaded, done, several, ask))
         .await
 }

@@ -4,10 +4,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::connections::serve;
 use super::{Service, admin_router, router};
 use crate::config::Drain;
 
@@ -47,12 +47,11 @@ pub async fn run(
 ) -> std::io::Result<Stopped> {
     let close_door = CancellationToken::new();
     let close_admin = CancellationToken::new();
-    let mut http = spawn(listeners.http, router(service.clone()), close_door.clone());
-    let mut admin = spawn(
-        listeners.admin,
-        admin_router(service.clone()),
-        close_admin.clone(),
-    );
+    let limits = service.limits.connections;
+    let routes = router(service.clone());
+    let mut http = tokio::spawn(serve(listeners.http, routes, limits, close_door.clone()));
+    let routes = admin_router(service.clone());
+    let mut admin = tokio::spawn(serve(listeners.admin, routes, limits, close_admin.clone()));
     tokio::select! {
         () = shutdown => {}
         ended = &mut http => return Err(broken("request", ended)),
@@ -87,17 +86,6 @@ pub async fn run(
     let _ = tokio::time::timeout(ADMIN_TIMEOUT, &mut admin).await;
     admin.abort();
     Ok(stopped)
-}
-
-type Server = tokio::task::JoinHandle<std::io::Result<()>>;
-
-fn spawn(listener: TcpListener, routes: axum::Router, close: CancellationToken) -> Server {
-    // Answers are small: waiting to fill a packet would add the peer's delayed-ack time to them.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    let server = axum::serve(listener, routes).with_graceful_shutdown(close.cancelled_owned());
-    tokio::spawn(async move { server.await })
 }
 
 fn broken(

@@ -13,10 +13,10 @@ use super::observe::Observed;
 use super::{Loaded, Service};
 use crate::batch;
 use crate::config::duration_or_zero;
-use crate::engine::{Outcome, Reply, SubmitError, Ticket, Timing};
+use crate::engine::{Batch, Outcome, Reply, SubmitError, Ticket, Timing};
 use crate::faults::{self, Verdict};
-use crate::model::{Encoded, ModelError, Prediction, Stage as ModelStage};
-use crate::telemetry::names::{attribute, reason, span};
+use crate::model::{Encoded, ModelError, ModelInfo, Prediction, Stage as ModelStage};
+use crate::telemetry::names::{EMBEDDINGS, SERVICE_NAME, attribute, reason, span};
 use crate::telemetry::{RequestTrace, Stage};
 
 /// Texts longer than this are encoded on a blocking thread: word pieces of a long document take
@@ -219,10 +219,10 @@ impl Work {
         }
         let tokens: Vec<usize> = documents.iter().map(Encoded::cost).collect();
         let joined = Instant::now();
-        let tickets = loaded
-            .pool
-            .submit(documents, self.deadline)
-            .map_err(refused)?;
+        let traced = self.trace.as_ref().filter(|trace| trace.is_recording());
+        let span = traced.map(RequestTrace::span_context);
+        let submitted = loaded.pool.submit(documents, self.deadline, span.as_ref());
+        let tickets = submitted.map_err(refused)?;
         let mut outcomes = Vec::with_capacity(tickets.len());
         let mut batches: Vec<Share> = Vec::new();
         for (mut ticket, tokens) in tickets.into_iter().zip(tokens) {
@@ -234,8 +234,8 @@ impl Work {
                 Err(_) => return Err(self.too_late(joined, Some(ticket))),
             };
             let failed = matches!(answer.outcome, Outcome::Failed(_));
-            Share::add(&mut batches, answer.timing, tokens, failed);
             outcomes.push(answer.outcome);
+            Share::add(&mut batches, answer.timing, answer.batch, tokens, failed);
         }
         for share in &batches {
             let Timing {
@@ -293,7 +293,32 @@ impl Work {
             start: timing.started,
             end: timing.finished,
         };
-        trace.stage(inference, attributes, &[]);
+        let shared = trace.is_recording().then(|| {
+            let attributes = vec![
+                KeyValue::new(attribute::BATCH_SIZE, count(timing.batch_size)),
+                KeyValue::new(attribute::BATCH_TOKENS, count(timing.batch_tokens)),
+            ];
+            let batch = Stage {
+                name: span::BATCH,
+                ..inference
+            };
+            let span = &share.batch.span;
+            span.get_or_init(|| trace.shared(batch, attributes, &share.batch.members))
+        });
+        trace.linked_stage(inference, attributes, &[], shared.cloned());
+    }
+
+    /// Tells that these were embeddings, by the `GenAI` conventions.
+    pub(super) fn note_embeddings(&self, info: &ModelInfo, tokens: usize) {
+        if let Some(trace) = &self.trace {
+            trace.note(vec![
+                KeyValue::new(attribute::GEN_AI_OPERATION, EMBEDDINGS),
+                KeyValue::new(attribute::GEN_AI_PROVIDER, SERVICE_NAME),
+                KeyValue::new(attribute::GEN_AI_REQUEST_MODEL, info.name.clone()),
+                KeyValue::new(attribute::GEN_AI_DIMENSIONS, count(info.dimensions)),
+                KeyValue::new(attribute::GEN_AI_INPUT_TOKENS, count(tokens)),
+            ]);
+        }
     }
 
     /// The answer to what was done, as `render` writes it.
@@ -343,19 +368,27 @@ impl Work {
 /// A request's part of one batch.
 struct Share {
     timing: Timing,
+    batch: Arc<Batch>,
     tokens: usize,
     failed: bool,
 }
 
 impl Share {
-    fn add(shares: &mut Vec<Share>, timing: Timing, tokens: usize, failed: bool) {
-        match shares.iter_mut().find(|s| s.timing.batch == timing.batch) {
+    fn add(
+        shares: &mut Vec<Share>,
+        timing: Timing,
+        batch: Arc<Batch>,
+        tokens: usize,
+        failed: bool,
+    ) {
+        match shares.iter_mut().find(|s| Arc::ptr_eq(&s.batch, &batch)) {
             Some(share) => {
                 share.tokens += tokens;
                 share.failed |= failed;
             }
             None => shares.push(Share {
                 timing,
+                batch,
                 tokens,
                 failed,
             }),

@@ -1,5 +1,7 @@
 //! The metrics, in a registry of their own: nothing global, so that tests run side by side.
 
+use std::time::Duration;
+
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts,
@@ -40,6 +42,10 @@ pub struct Metrics {
     pub telemetry_dropped: IntCounterVec,
     /// [`names::TELEMETRY_EXPORTED`]
     pub telemetry_exported: IntCounterVec,
+    /// [`names::GEN_AI_DURATION`]
+    pub gen_ai_duration: HistogramVec,
+    /// [`names::MODEL_LOAD`]
+    pub model_load: GaugeVec,
     /// [`names::MODEL_INFO`]
     pub model_info: GaugeVec,
 }
@@ -67,10 +73,13 @@ impl Metrics {
             rejected: counter_vec(&registry, names::REJECTED)?,
             telemetry_dropped: counter_vec(&registry, names::TELEMETRY_DROPPED)?,
             telemetry_exported: counter_vec(&registry, names::TELEMETRY_EXPORTED)?,
-            model_info: {
-                let info = GaugeVec::new(opts(names::MODEL_INFO), names::MODEL_INFO.labels)?;
-                add(&registry, info)?
-            },
+            gen_ai_duration: histogram_vec(
+                &registry,
+                names::GEN_AI_DURATION,
+                names::GEN_AI_BUCKETS,
+            )?,
+            model_load: gauge_vec(&registry, names::MODEL_LOAD)?,
+            model_info: gauge_vec(&registry, names::MODEL_INFO)?,
             registry,
         };
         metrics.show_identity(identity)?;
@@ -107,8 +116,15 @@ impl Metrics {
         Ok(())
     }
 
-    /// Names the model that answers from now on.
-    pub fn show_model(&self, name: &str, revision: &str) {
+    /// Names the model that answers from now on, and how long it took to be ready.
+    pub fn show_model(&self, name: &str, revision: &str, load: Duration) {
+        self.model_load.reset();
+        self.model_load
+            .with_label_values(&[name])
+            .set(load.as_secs_f64());
+        // A series that is divided by is there from the start.
+        self.gen_ai_duration
+            .with_label_values(&[names::EMBEDDINGS, name, ""]);
         self.model_info.reset();
         self.model_info
             .with_label_values(&[name, revision])
@@ -152,6 +168,10 @@ fn add<C: Collector + Clone + 'static>(
 
 pub(super) fn gauge(registry: &Registry, metric: Metric) -> Result<IntGauge, prometheus::Error> {
     add(registry, IntGauge::with_opts(opts(metric))?)
+}
+
+fn gauge_vec(registry: &Registry, metric: Metric) -> Result<GaugeVec, prometheus::Error> {
+    add(registry, GaugeVec::new(opts(metric), metric.labels)?)
 }
 
 fn counter_vec(registry: &Registry, metric: Metric) -> Result<IntCounterVec, prometheus::Error> {

@@ -105,6 +105,22 @@ metrics! {
     TARGET_INFO = "target_info", Gauge,
         ["service_name", "service_version", "service_revision", "service_instance_id"],
         "The resource attributes of this process; always 1.";
+    /// CPU quota periods of the cgroup.
+    CGROUP_PERIODS = "container_cpu_cfs_periods_total", Counter, [],
+        "Periods in which the cgroup's CPU quota was counted; absent without a quota.";
+    /// Those in which the quota ran out.
+    CGROUP_THROTTLED_PERIODS = "container_cpu_cfs_throttled_periods_total", Counter, [],
+        "Periods in which the cgroup's CPU quota ran out.";
+    /// Time that the quota cost.
+    CGROUP_THROTTLED = "container_cpu_cfs_throttled_seconds_total", Counter, [],
+        "Time for which the cgroup's threads were held back by its CPU quota, seconds.";
+    /// Embedding requests, by the `GenAI` conventions.
+    GEN_AI_DURATION = "gen_ai_server_request_duration_seconds", Histogram,
+        [label::OPERATION, label::REQUEST_MODEL, label::ERROR_TYPE],
+        "Time of a request for embeddings, seconds.";
+    /// How long the model took to load.
+    MODEL_LOAD = "inference_model_load_seconds", Gauge, [label::MODEL_NAME],
+        "Time from reading the model's files to warm workers, seconds; absent until it is loaded.";
     /// Which model answers.
     MODEL_INFO = "inference_model_info", Gauge, [label::MODEL_NAME, label::MODEL_REVISION],
         "The model that answers; always 1, absent until it is loaded.";
@@ -122,6 +138,12 @@ pub mod label {
     pub const REASON: &str = "reason";
     /// `traces` or `logs`.
     pub const SIGNAL: &str = "signal";
+    /// What was asked of a generative or embedding model: `embeddings`.
+    pub const OPERATION: &str = "gen_ai_operation_name";
+    /// Name of the model that was asked.
+    pub const REQUEST_MODEL: &str = "gen_ai_request_model";
+    /// Why it failed, one of [`super::reason`]; empty for an answer.
+    pub const ERROR_TYPE: &str = "error_type";
     /// Name of the model.
     pub const MODEL_NAME: &str = "model_name";
     /// First digits of the SHA-256 of the weights.
@@ -218,7 +240,9 @@ pub mod span {
     pub const INFERENCE: &str = "inference";
     /// Scores to response.
     pub const POSTPROCESS: &str = "postprocess";
-    /// All of them.
+    /// One batch, in a trace of its own; linked with the `inference` span of each request in it.
+    pub const BATCH: &str = "batch";
+    /// Those under the server span.
     pub const ALL: &[&str] = &[PREPROCESS, QUEUE, INFERENCE, POSTPROCESS];
 }
 
@@ -244,6 +268,16 @@ pub mod attribute {
     pub const TOKENS: &str = "inference.tokens";
     /// Kind of a fault that struck this request.
     pub const FAULT: &str = "fault.kind";
+    /// Operation of the `GenAI` conventions.
+    pub const GEN_AI_OPERATION: &str = "gen_ai.operation.name";
+    /// Who provides the model.
+    pub const GEN_AI_PROVIDER: &str = "gen_ai.provider.name";
+    /// Name of the model that was asked.
+    pub const GEN_AI_REQUEST_MODEL: &str = "gen_ai.request.model";
+    /// Width of the embeddings.
+    pub const GEN_AI_DIMENSIONS: &str = "gen_ai.embeddings.dimension.count";
+    /// Tokens of the request.
+    pub const GEN_AI_INPUT_TOKENS: &str = "gen_ai.usage.input_tokens";
     /// Server-side duration on a log record, seconds.
     pub const DURATION: &str = "duration";
     /// What went wrong, in words, on a log record.
@@ -260,6 +294,11 @@ pub mod attribute {
         BATCH_TOKENS,
         TOKENS,
         FAULT,
+        GEN_AI_OPERATION,
+        GEN_AI_PROVIDER,
+        GEN_AI_REQUEST_MODEL,
+        GEN_AI_DIMENSIONS,
+        GEN_AI_INPUT_TOKENS,
         DURATION,
         ERROR_MESSAGE,
     ];
@@ -312,6 +351,16 @@ pub mod event {
 /// Bucket bounds of request and inference latencies, seconds: those of the conventions.
 pub const LATENCY_BUCKETS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+/// Metrics that are there only where the process has a CPU quota.
+pub const WITH_QUOTA: &[Metric] = &[CGROUP_PERIODS, CGROUP_THROTTLED_PERIODS, CGROUP_THROTTLED];
+
+/// `gen_ai.operation.name` of embeddings.
+pub const EMBEDDINGS: &str = "embeddings";
+
+/// Bucket bounds that the `GenAI` conventions give for the time of a request, seconds.
+pub const GEN_AI_BUCKETS: &[f64] = &[
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
 ];
 /// Bucket bounds of the batch size, requests.
 pub const BATCH_SIZE_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];

@@ -1,6 +1,7 @@
 //! What the process uses, read from `/proc` when it is asked for. Linux only: elsewhere, or where
 //! `/proc` cannot be read, the values are not registered or stay as last read.
 
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use prometheus::{Counter, Gauge, IntGauge, Opts, Registry};
@@ -29,6 +30,7 @@ pub(super) struct ProcessMetrics {
     memory: IntGauge,
     threads: IntGauge,
     fds: IntGauge,
+    quota: Option<Quota>,
     // Serialises refreshes: two scrapes at once would both add the same CPU time.
     refreshing: Mutex<()>,
 }
@@ -49,6 +51,7 @@ impl ProcessMetrics {
             memory: gauge(registry, names::PROCESS_MEMORY)?,
             threads: gauge(registry, names::PROCESS_THREADS)?,
             fds: gauge(registry, names::PROCESS_FDS)?,
+            quota: Quota::register(registry)?,
             refreshing: Mutex::new(()),
         })
     }
@@ -65,7 +68,104 @@ impl ProcessMetrics {
         self.memory.set(now.resident_bytes);
         self.threads.set(now.threads);
         self.fds.set(now.open_fds);
+        if let Some(quota) = &self.quota {
+            quota.refresh();
+        }
     }
+}
+
+/// What the CPU quota of the process' cgroup did, where there is one.
+#[derive(Debug)]
+struct Quota {
+    file: PathBuf,
+    periods: Counter,
+    throttled_periods: Counter,
+    throttled: Counter,
+}
+
+/// Counts of a `cpu.stat` with a quota.
+#[derive(Debug, PartialEq)]
+struct Throttling {
+    periods: f64,
+    throttled_periods: f64,
+    throttled_seconds: f64,
+}
+
+impl Quota {
+    fn register(registry: &Registry) -> Result<Option<Self>, prometheus::Error> {
+        let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let found = stat_files(&groups)
+            .into_iter()
+            .find(|file| throttling(&std::fs::read_to_string(file).unwrap_or_default()).is_some());
+        let Some(file) = found else { return Ok(None) };
+        let counter = |metric: Metric| -> Result<Counter, prometheus::Error> {
+            let counter = Counter::with_opts(Opts::new(metric.name, metric.help))?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        Ok(Some(Quota {
+            file,
+            periods: counter(names::CGROUP_PERIODS)?,
+            throttled_periods: counter(names::CGROUP_THROTTLED_PERIODS)?,
+            throttled: counter(names::CGROUP_THROTTLED)?,
+        }))
+    }
+
+    fn refresh(&self) {
+        let Some(now) = std::fs::read_to_string(&self.file)
+            .ok()
+            .as_deref()
+            .and_then(throttling)
+        else {
+            return;
+        };
+        for (counter, value) in [
+            (&self.periods, now.periods),
+            (&self.throttled_periods, now.throttled_periods),
+            (&self.throttled, now.throttled_seconds),
+        ] {
+            counter.inc_by((value - counter.get()).max(0.0));
+        }
+    }
+}
+
+/// Where the `cpu.stat` of this process can be, by `/proc/self/cgroup` (cgroups(7)): version 2 has one
+/// hierarchy, version 1 one of its own for the CPU. Inside a container its own group is the root.
+fn stat_files(groups: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
+        else {
+            continue;
+        };
+        let root = match controllers {
+            "" => "/sys/fs/cgroup",
+            list if list.split(',').any(|c| c == "cpu") => "/sys/fs/cgroup/cpu",
+            _ => continue,
+        };
+        files.push(PathBuf::from(format!("{root}{path}/cpu.stat")));
+        files.push(PathBuf::from(format!("{root}/cpu.stat")));
+    }
+    files
+}
+
+/// `None` when the group counts no periods, hence has no quota.
+fn throttling(stat: &str) -> Option<Throttling> {
+    let find = |key: &str| {
+        let line = stat
+            .lines()
+            .find_map(|l| l.strip_prefix(key)?.strip_prefix(' '))?;
+        line.trim().parse::<f64>().ok()
+    };
+    let seconds = find("throttled_usec")
+        .map(|micros| micros / 1e6)
+        .or_else(|| find("throttled_time").map(|nanos| nanos / 1e9))?;
+    Some(Throttling {
+        periods: find("nr_periods").filter(|n| *n > 0.0)?,
+        throttled_periods: find("nr_throttled")?,
+        throttled_seconds: seconds,
+    })
 }
 
 fn read() -> Option<Reading> {
@@ -126,5 +226,32 @@ mod tests {
         );
         assert_eq!(parse("42 (a) S", "VmRSS: 1 kB", "btime 1", 1), None);
         assert_eq!(parse("", "", "", 0), None);
+    }
+
+    #[test]
+    fn throttling_is_read_from_both_versions_of_cgroups() {
+        let second = "usage_usec 9\nnr_periods 40\nnr_throttled 3\nthrottled_usec 250000\n";
+        let first = "nr_periods 40\nnr_throttled 3\nthrottled_time 250000000\n";
+        for stat in [second, first] {
+            let expected = Throttling {
+                periods: 40.0,
+                throttled_periods: 3.0,
+                throttled_seconds: 0.25,
+            };
+            assert_eq!(throttling(stat), Some(expected));
+        }
+        assert_eq!(throttling("usage_usec 9\n"), None);
+        assert_eq!(throttling(&second.replace("40", "0")), None, "no quota");
+        let files = stat_files("3:cpuset:/a\n2:cpu,cpuacct:/b\n0::/c\nnonsense\n");
+        let files: Vec<&str> = files.iter().filter_map(|f| f.to_str()).collect();
+        assert_eq!(
+            files,
+            [
+                "/sys/fs/cgroup/cpu/b/cpu.stat",
+                "/sys/fs/cgroup/cpu/cpu.stat",
+                "/sys/fs/cgroup/c/cpu.stat",
+                "/sys/fs/cgroup/cpu.stat",
+            ]
+        );
     }
 }

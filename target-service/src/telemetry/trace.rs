@@ -11,7 +11,7 @@ use std::time::{Instant, SystemTime};
 
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{
-    Span as _, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _,
+    Link, Span as _, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _,
 };
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -105,16 +105,62 @@ impl RequestTrace {
         self.anchor
     }
 
+    /// Whether anything of it will be sent.
+    pub fn is_recording(&self) -> bool {
+        self.context.span().is_recording()
+    }
+
+    /// Adds to the server span.
+    pub fn note(&self, attributes: Vec<KeyValue>) {
+        self.context.span().set_attributes(attributes);
+    }
+
+    /// Records what several requests share, whose server spans are `members`: a span that is over, in a
+    /// trace of its own and linked with all of them.
+    pub fn shared(
+        &self,
+        stage: Stage,
+        attributes: Vec<KeyValue>,
+        members: &[SpanContext],
+    ) -> SpanContext {
+        let links = members
+            .iter()
+            .map(|m| Link::with_context(m.clone()))
+            .collect();
+        let span = self
+            .tracer
+            .span_builder(stage.name)
+            .with_start_time(self.anchor.wall(stage.start))
+            .with_attributes(attributes)
+            .with_links(links);
+        let mut span = self.tracer.build_with_context(span, &Context::new());
+        let context = span.span_context().clone();
+        span.end_with_timestamp(self.anchor.wall(stage.end));
+        context
+    }
+
     /// Records a child span that is over, and its own children.
     pub fn stage(&self, stage: Stage, attributes: Vec<KeyValue>, within: &[Stage]) {
-        if !self.context.span().is_recording() {
+        self.linked_stage(stage, attributes, within, None);
+    }
+
+    /// As [`RequestTrace::stage`], with a link to a span elsewhere.
+    pub fn linked_stage(
+        &self,
+        stage: Stage,
+        attributes: Vec<KeyValue>,
+        within: &[Stage],
+        link: Option<SpanContext>,
+    ) {
+        if !self.is_recording() {
             return;
         }
         let span = self
             .tracer
             .span_builder(stage.name)
             .with_start_time(self.anchor.wall(stage.start))
-            .with_attributes(attributes);
+            .with_attributes(attributes)
+            .with_links(link.into_iter().map(Link::with_context).collect());
         let context = self
             .context
             .with_span(self.tracer.build_with_context(span, &self.context));

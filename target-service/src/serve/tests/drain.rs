@@ -41,6 +41,77 @@ async fn start(setup: Setup, timeout: Duration) -> Running {
     }
 }
 
+/// What a connection that sends `bytes` and waits gets until it is closed.
+async fn say(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_closes_the_connection() {
+    let setup = Setup {
+        connections: ConnectionLimits {
+            most: 2,
+            idle: Duration::from_millis(20),
+        },
+        ..Setup::default()
+    };
+    let running = start(setup, Duration::from_secs(600)).await;
+    for beginning in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n"] {
+        assert_eq!(say(running.http, beginning).await, "");
+    }
+    let answer = say(running.http, b"POST /predict HTT").await;
+    assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
+    // Whoever asked and then says nothing is closed too, so that `say` comes back.
+    let answer = say(running.http, b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    running.stop.send(()).unwrap();
+    assert_eq!(running.ended.await.unwrap().unwrap(), Stopped::Drained);
+}
+
+#[tokio::test]
+async fn more_connections_than_may_be_wait_for_a_place() {
+    let setup = Setup {
+        gate: Gate::closed(),
+        connections: ConnectionLimits {
+            most: 1,
+            idle: Duration::from_secs(600),
+        },
+        ..Setup::default()
+    };
+    let running = start(setup, Duration::from_secs(600)).await;
+    let first = predict_over(running.http);
+    at_the_gate(&running.fixture).await;
+    let second = predict_over(running.http);
+    // The first ends by itself only after the gate opens, and then the second has its turn.
+    assert_eq!(running.fixture.metrics().active_requests.get(), 1);
+    running.fixture.gate.release();
+    for waiting in [first, second] {
+        assert!(waiting.await.unwrap().unwrap().starts_with("HTTP/1.1 200"));
+    }
+    running.stop.send(()).unwrap();
+    running.ended.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let running = start(Setup::default(), Duration::from_secs(600)).await;
+    let long = format!(
+        "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx: {}\r\n\r\n",
+        "y".repeat(400_000)
+    );
+    let answer = say(running.http, long.as_bytes()).await;
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 431"),
+        "{answer}"
+    );
+    running.stop.send(()).unwrap();
+    running.ended.await.unwrap().unwrap();
+}
+
 async fn exchange(address: SocketAddr, request: String) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(request.as_bytes()).await?;

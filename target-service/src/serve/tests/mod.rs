@@ -20,6 +20,7 @@ use serde_json::Value as Json;
 use tower::ServiceExt;
 
 use super::*;
+use crate::config::ConnectionLimits;
 use crate::engine::Settings;
 use crate::engine::scripted::{Bytes, Gate, LABELS, Scripted};
 use crate::telemetry::{Identity, Metrics, Sink};
@@ -76,6 +77,7 @@ pub(super) struct Setup {
     capacity: usize,
     deadline: Duration,
     max_body: usize,
+    connections: ConnectionLimits,
     allow_faults: bool,
     loaded: bool,
 }
@@ -87,6 +89,10 @@ impl Default for Setup {
             capacity: 8,
             deadline: Duration::from_secs(600),
             max_body: 10_000,
+            connections: ConnectionLimits {
+                most: 100,
+                idle: Duration::from_secs(600),
+            },
             allow_faults: true,
             loaded: true,
         }
@@ -138,6 +144,7 @@ impl Setup {
             deadline: self.deadline,
             max_body: self.max_body,
             max_documents: 4,
+            connections: self.connections,
         };
         let service = Service::new(telemetry, faults, limits, self.allow_faults);
         let fixture = Fixture {
@@ -177,6 +184,7 @@ impl Fixture {
             pool,
             preprocess: Arc::new(Bytes),
             info,
+            load: Duration::from_secs(1),
         });
     }
 

@@ -32,7 +32,7 @@ async fn a_sampled_request_leaves_a_tree_under_the_callers_span() {
     let request = traced("bcd", &format!("00-{TRACE}-{PARENT}-01"));
     assert_eq!(fixture.send(request).await.status, 200);
     let spans = fixture.spans.all();
-    assert_eq!(spans.len(), 6);
+    assert_eq!(spans.len(), 7);
     let server = named(&spans, "POST /predict");
     assert_eq!(server.span_kind, SpanKind::Server);
     assert_eq!(server.parent_span_id, SpanId::from_hex(PARENT).unwrap());
@@ -76,7 +76,13 @@ async fn a_sampled_request_leaves_a_tree_under_the_callers_span() {
         Some(&3.into())
     );
     let trace = TraceId::from_hex(TRACE).unwrap();
-    assert!(spans.iter().all(|s| s.span_context.trace_id() == trace));
+    let own = |s: &&SpanData| s.name != span::BATCH;
+    assert!(
+        spans
+            .iter()
+            .filter(own)
+            .all(|s| s.span_context.trace_id() == trace)
+    );
     let line = &fixture.requests_logged()[0];
     let logged = line.span.as_ref().unwrap();
     assert_eq!(logged.trace_id(), trace);
@@ -156,4 +162,89 @@ async fn an_unmatched_path_has_a_span_named_by_its_method_alone() {
         Some(&"/user/42".into())
     );
     assert_eq!(attribute(&spans[0].attributes, "http.route"), None);
+}
+
+#[tokio::test]
+async fn one_batch_is_one_span_linked_with_every_request_in_it() {
+    let fixture = Setup {
+        gate: Gate::closed(),
+        ..Setup::default()
+    }
+    .start();
+    let busy = fixture.occupy().await;
+    let sampled = |trace: &str| {
+        let router = router(fixture.service.clone());
+        let request = traced("b", &format!("00-{trace}-{PARENT}-01"));
+        tokio::spawn(async move { read(router.oneshot(request).await.unwrap()).await })
+    };
+    let other = TRACE.replace("0af7", "1af7");
+    let (one, two) = (sampled(TRACE), sampled(&other));
+    let unsampled = {
+        let router = router(fixture.service.clone());
+        let request = traced(
+            "b",
+            &format!("00-{}-{PARENT}-00", TRACE.replace("0af7", "2af7")),
+        );
+        tokio::spawn(async move { read(router.oneshot(request).await.unwrap()).await })
+    };
+    fixture.queued(3).await;
+    fixture.gate.release();
+    for reply in [busy, one, two, unsampled] {
+        assert_eq!(reply.await.unwrap().status, 200);
+    }
+    let spans = fixture.spans.all();
+    let size = |s: &SpanData| attribute(&s.attributes, "inference.batch.size").cloned();
+    let of_three = |name: &str| -> Vec<&SpanData> {
+        let named = spans.iter().filter(|s| s.name == name);
+        named.filter(|s| size(s) == Some(3.into())).collect()
+    };
+    let batches = of_three(span::BATCH);
+    assert_eq!(batches.len(), 1);
+    let batch = batches[0];
+    assert_eq!(batch.parent_span_id, SpanId::INVALID);
+    let servers: Vec<TraceId> = batch
+        .links
+        .iter()
+        .map(|l| l.span_context.trace_id())
+        .collect();
+    assert_eq!(servers.len(), 2, "the unsampled one has no span to link to");
+    for trace in [TRACE, &other] {
+        assert!(servers.contains(&TraceId::from_hex(trace).unwrap()));
+    }
+    let inferences = of_three(span::INFERENCE);
+    assert_eq!(inferences.len(), 2);
+    for inference in inferences {
+        let linked: Vec<SpanId> = inference
+            .links
+            .iter()
+            .map(|l| l.span_context.span_id())
+            .collect();
+        assert_eq!(linked, [batch.span_context.span_id()]);
+    }
+}
+
+#[tokio::test]
+async fn embeddings_are_told_by_the_conventions_for_them() {
+    let fixture = Setup::default().start();
+    let embed = |text: &str| {
+        let request =
+            Request::post("/embed").header("traceparent", format!("00-{TRACE}-{PARENT}-01"));
+        request.body(Body::from(text.to_owned())).unwrap()
+    };
+    assert_eq!(fixture.send(embed("bcd")).await.status, 200);
+    assert_eq!(fixture.send(embed("")).await.status, 422);
+    let spans = fixture.spans.all();
+    let server = spans.iter().find(|s| s.name == "POST /embed").unwrap();
+    for (key, value) in [
+        ("gen_ai.operation.name", Value::from("embeddings")),
+        ("gen_ai.request.model", "scripted".into()),
+        ("gen_ai.usage.input_tokens", 3.into()),
+    ] {
+        assert_eq!(attribute(&server.attributes, key), Some(&value), "{key}");
+    }
+    let duration = &fixture.metrics().gen_ai_duration;
+    for class in ["", reason::EMPTY_TEXT] {
+        let series = duration.with_label_values(&["embeddings", "scripted", class]);
+        assert_eq!(series.get_sample_count(), 1, "{class}");
+    }
 }
