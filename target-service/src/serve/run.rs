@@ -63,8 +63,9 @@ pub async fn run(
     }
     close_door.cancel();
     let in_time = tokio::time::timeout(drain.timeout, &mut http).await.is_ok();
-    http.abort();
+    // Read before they are given up: each that ends takes itself off the count.
     let inside = usize::try_from(service.telemetry.metrics.active_requests.get()).unwrap_or(0);
+    http.abort();
     // A connection that was opened and never used keeps the server open, but nobody is inside.
     let stopped = if in_time || inside == 0 {
         Stopped::Drained
