@@ -5,6 +5,8 @@
 FROM docker.io/library/rust:1.95.0-slim-trixie AS build
 # Else rustup would fetch the components that rust-toolchain.toml names for contributors.
 ENV RUSTUP_TOOLCHAIN=1.95.0
+# A fifth of the size; the names of functions stay.
+ENV CARGO_PROFILE_RELEASE_STRIP=debuginfo
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked -p harness && install -D target/release/harness /out/harness \

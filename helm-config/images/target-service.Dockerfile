@@ -3,7 +3,7 @@
 #     -t registry.example/team/target-service:0.1.0 .
 # See harness.Dockerfile on bases and digests.
 FROM docker.io/library/rust:1.95.0-slim-trixie AS build
-ENV RUSTUP_TOOLCHAIN=1.95.0
+ENV RUSTUP_TOOLCHAIN=1.95.0 CARGO_PROFILE_RELEASE_STRIP=debuginfo
 WORKDIR /src
 COPY . .
 ARG REVISION=unknown
