@@ -22,8 +22,9 @@ use crate::config::ConnectionLimits;
 const MAX_HEAD: usize = 64 * 1024;
 /// Requests that may be open at the same time on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
-/// How often the rest of a torn HTTP/2 preface is looked for.
+/// How often, and how many times, the rest of a torn HTTP/2 preface is looked for: a second in all.
 const PREFACE_POLL: Duration = Duration::from_millis(5);
+const PREFACE_POLLS: u32 = 200;
 /// After a failed accept (too many open files), others may close theirs meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -99,7 +100,7 @@ enum Version {
 async fn version(stream: &TcpStream) -> std::io::Result<Version> {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let mut seen = [0; PREFACE.len()];
-    loop {
+    for _ in 0..PREFACE_POLLS {
         let seen = match stream.peek(&mut seen).await? {
             0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
             count => &seen[..count],
@@ -113,6 +114,8 @@ async fn version(stream: &TcpStream) -> std::io::Result<Version> {
         // A part of the preface is there and readable for ever; the rest is seen when it has come.
         tokio::time::sleep(PREFACE_POLL).await;
     }
+    // Looking does not show that nothing more will come; reading does, and has its own time.
+    Ok(Version::One)
 }
 
 async fn connection(stream: TcpStream, routes: Router, idle: Duration, close: CancellationToken) {

@@ -72,6 +72,22 @@ async fn a_head_that_does_not_come_closes_the_connection() {
     assert_eq!(running.ended.await.unwrap().unwrap(), Stopped::Drained);
 }
 
+/// A client that has said all it will say is not waited for, wherever it stopped.
+#[tokio::test]
+async fn a_head_that_ends_early_ends_the_connection() {
+    let running = start(Setup::default(), Duration::from_secs(600)).await;
+    for beginning in [&b"P"[..], b"PRI * HT", b"POST /predict HTT", b"G"] {
+        let mut stream = TcpStream::connect(running.http).await.unwrap();
+        stream.write_all(beginning).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(!answer.starts_with(b"HTTP/1.1 2"));
+    }
+    running.stop.send(()).unwrap();
+    running.ended.await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn more_connections_than_may_be_wait_for_a_place() {
     let setup = Setup {
