@@ -3,7 +3,8 @@
 //! Pacing and requests share one thread and one event loop, which does nothing else: a second thread
 //! would have to wake the first for every request, which costs as much as sending it. The runtime's
 //! timer wheel is a millisecond coarse, so the wait is for the kernel's own timer (`alarm`). The n-th
-//! arrival is due at an instant computed from the start; nothing is chained, so nothing drifts, and
+//! arrival is due at an instant computed from the start; nothing is chained, so nothing drifts. At
+//! high rates one wake serves all that became due within the scenario's `timerSlack` ([`Wakes`]), and
 //! an event loop too busy to come round in time shows as lateness of sends. What is due, and what
 //! follows from a completion, is the [`Timetable`]'s business, which holds no clock: the same code
 //! runs in a runtime whose time is virtual ([`Drive::run_in_runtime`]).
@@ -11,10 +12,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use harness_core::observation::{Observation, Outcome};
+use harness_core::observation::{Line, Observation, Outcome};
 use harness_core::request::Captured;
 use harness_core::scenario::Scenario;
-use harness_core::schedule::{Arrival, Next, Shard, Tapes, Timetable};
+use harness_core::schedule::{Arrival, Next, Shard, Tapes, Timetable, Wakes};
 use harness_core::units::{Nanos, SpanId, TraceId};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
@@ -137,6 +138,7 @@ impl<E: Exchange> Drive<E> {
             alarm,
             clock: self.clock,
             burst: 0,
+            wakes: Wakes::new(Nanos(self.scenario.spec.timer_slack().nanos())),
         };
         while let Some(due) = self.due(&mut table) {
             let wait = pace.wait(due, told).await;
@@ -247,6 +249,7 @@ struct Pace {
     clock: Clock,
     /// Overdue arrivals since the event loop last came round.
     burst: u32,
+    wakes: Wakes,
 }
 
 impl Pace {
@@ -267,11 +270,14 @@ impl Pace {
             return Wait::Due;
         }
         self.burst = 0;
-        let instant = self.clock.instant(due);
+        let instant = self.clock.instant(self.wakes.at(due));
         tokio::select! {
             biased;
             tell = told.recv() => Wait::Told(tell.unwrap_or(Tell::Stop)),
-            () = ring(self.alarm.as_mut(), instant) => Wait::Due,
+            () = ring(self.alarm.as_mut(), instant) => {
+                self.wakes.woke(self.clock.now());
+                Wait::Due
+            }
         }
     }
 }
@@ -378,7 +384,7 @@ impl<E: Exchange> Drop for Journey<E> {
 
 /// A row of a request of which there is not even a plan: it has no trace.
 fn unplanned(arrival: &Arrival, outcome: Outcome, at: Nanos, why: &str) -> Observation {
-    Observation {
+    Line {
         id: arrival.id,
         request: arrival.request,
         load: arrival.load,
@@ -398,4 +404,5 @@ fn unplanned(arrival: &Arrival, outcome: Outcome, at: Nanos, why: &str) -> Obser
         correct: None,
         detail: Some(why.into()),
     }
+    .into()
 }

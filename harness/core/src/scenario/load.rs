@@ -268,6 +268,12 @@ impl Executor {
         )
     }
 
+    /// Whether users take their iterations out of one number for all.
+    #[must_use]
+    pub fn shares_iterations(self) -> bool {
+        matches!(self, Self::SharedIterations | Self::Offline)
+    }
+
     /// As it is written.
     #[must_use]
     pub fn name(self) -> &'static str {

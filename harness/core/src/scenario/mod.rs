@@ -89,6 +89,12 @@ pub struct Spec {
     /// Faults put on a target that the harness started.
     #[serde(default)]
     pub faults: Vec<Fault>,
+    /// How long after it is due a request may wait for others, so that one wake of the generator sends
+    /// them all. It counts as latency, since that runs from due. Only loads of more than `1 / timerSlack`
+    /// requests a second (1,000/s) are touched; below, each is sent at its instant. `0s`: always. Default
+    /// 1 ms, or a tenth of `validity.lateSends.over` where that is less.
+    #[serde(default)]
+    pub timer_slack: Option<Dur>,
     /// What makes the run itself valid.
     #[serde(default)]
     pub validity: Validity,
@@ -158,6 +164,15 @@ pub enum FaultKind {
     WrongAnswers,
     /// `/metrics` fails and nothing is exported.
     TelemetryCut,
+}
+
+impl Spec {
+    /// How long after it is due a request may wait for others.
+    #[must_use]
+    pub fn timer_slack(&self) -> Dur {
+        let default = Duration::from_millis(1).min(self.validity.late_sends.over.0 / 10);
+        self.timer_slack.unwrap_or(Dur(default))
+    }
 }
 
 impl Scenario {

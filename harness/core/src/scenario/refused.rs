@@ -289,3 +289,27 @@ fn tls_of_a_target_that_has_none_is_refused() {
         "{found}"
     );
 }
+
+#[test]
+fn slack_of_timers_stays_far_from_what_counts_as_late() {
+    let told = changed(
+        "  gracefulStop: 10s",
+        "  gracefulStop: 10s\n  timerSlack: 6ms",
+    );
+    assert!(
+        told.contains(
+            "spec.timerSlack: `6ms` is more than half of validity.lateSends.over, `10ms`"
+        ),
+        "{told}"
+    );
+    let slack = |more: &str, late: &str| {
+        let text = FULL.replace("over: 10ms", &format!("over: {late}"));
+        let text = text.replace("  gracefulStop: 10s", more);
+        let scenario = Scenario::parse(&text, "s.yaml").unwrap_or_else(|wrong| panic!("{wrong}"));
+        scenario.spec.timer_slack().to_string()
+    };
+    assert_eq!(slack("", "10ms"), "1ms");
+    assert_eq!(slack("", "1ms"), "100us");
+    assert_eq!(slack("  timerSlack: 0s", "10ms"), "0s");
+    assert_eq!(slack("  timerSlack: 2ms", "10ms"), "2ms");
+}

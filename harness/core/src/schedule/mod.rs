@@ -15,12 +15,14 @@ mod open;
 pub(crate) mod random;
 mod shape;
 mod shard;
+mod slack;
 mod tape;
 mod timetable;
 
 pub use closed::Closed;
 pub use open::{Open, open, open_with};
 pub use shard::Shard;
+pub use slack::Wakes;
 pub use tape::Tapes;
 pub use timetable::{Next, Timetable};
 

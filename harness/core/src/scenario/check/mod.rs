@@ -93,10 +93,23 @@ impl Scenario {
             "spec.validity.lateSends.over",
             self.spec.validity.late_sends.over,
         );
+        self.timer_slack(&mut found);
         for (index, rule) in self.spec.abort.iter().enumerate() {
             abort(&format!("spec.abort[{index}]"), rule, &mut found);
         }
         found.0
+    }
+
+    /// What pacing itself holds a request back must be far from what counts as late.
+    fn timer_slack(&self, found: &mut Found) {
+        let (slack, late) = (self.spec.timer_slack(), self.spec.validity.late_sends.over);
+        if slack.0 > late.0 / 2 {
+            found.add(
+                "spec.timerSlack",
+                format!("`{slack}` is more than half of validity.lateSends.over, `{late}`: requests that wait for others would count as sent late"),
+                "leave it out (1ms), or write 0s where every request is to be sent at its instant",
+            );
+        }
     }
 
     fn faults(&self, found: &mut Found) {
