@@ -11,7 +11,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use harness::run_dir::RunDir;
 use harness_core::measure::Measurements;
-use harness_core::observation::{Observation, Outcome};
+use harness_core::observation::{Line, Observation, Outcome};
 use harness_core::request::{Answer, Planner, RequestPlan};
 use harness_core::scenario::Scenario;
 use harness_core::schedule::{Arrival, open};
@@ -150,7 +150,7 @@ fn observations() -> Vec<Observation> {
         let sent = arrival.due.0 + 40_000;
         let late = arrival.id.0.is_multiple_of(100);
         let took = 5_000_000 + arrival.due.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 45_000_000;
-        Observation {
+        Line {
             id: arrival.id,
             request: arrival.request,
             load: arrival.load,
@@ -174,6 +174,7 @@ fn observations() -> Vec<Observation> {
             correct: (!late).then_some(true),
             detail: late.then(|| "no answer within 2s".to_owned()),
         }
+        .into()
     };
     arrivals.iter().map(observe).collect()
 }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use harness_core::measure::{AbortWatch, Measurements};
-use harness_core::observation::{Observation, Outcome};
+use harness_core::observation::{Line, Observation, Outcome};
 use harness_core::request::Planner;
 use harness_core::scenario::Scenario;
 use harness_core::schedule::open;
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         // Latencies of 1 to 500 ms, and one request in a thousand that is never answered.
         let took = 1_000_000 + plan.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 499_000_000;
         let lost = n.is_multiple_of(1_000);
-        let row = Observation {
+        let row = Observation::from(Line {
             id: plan.id,
             request: plan.request,
             load: arrival.load,
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
             sampled: plan.sampled,
             correct: None,
             detail: None,
-        };
+        });
         live.record(&row);
         abort.record(&row);
         if n.is_multiple_of(100_000) {

@@ -83,22 +83,22 @@ impl Columns<'_, '_> {
         })?;
         self.required::<ByteArrayType>(|row| text(&row.phase.to_string()))?;
         self.required::<Int64Type>(|row| nanos(row.due))?;
-        self.optional::<Int64Type>(|row| row.sent.map(nanos))?;
-        self.optional::<Int64Type>(|row| row.first_byte.map(nanos))?;
-        self.optional::<Int64Type>(|row| row.first_event.map(nanos))?;
+        self.optional::<Int64Type>(|row| row.sent().map(nanos))?;
+        self.optional::<Int64Type>(|row| row.first_byte().map(nanos))?;
+        self.optional::<Int64Type>(|row| row.first_event().map(nanos))?;
         self.required::<Int64Type>(|row| nanos(row.done))?;
         self.required::<ByteArrayType>(|row| text(row.outcome.name()))?;
         self.optional::<Int32Type>(|row| row.status.map(i32::from))?;
         self.required::<Int64Type>(|row| row.bytes as i64)?;
-        self.required::<Int32Type>(|row| match row.first_event {
-            Some(_) => row.gaps.len() as i32 + 1,
+        self.required::<Int32Type>(|row| match row.first_event() {
+            Some(_) => row.gaps().len() as i32 + 1,
             None => 0,
         })?;
-        self.optional::<Int64Type>(|row| row.gaps.iter().max().copied().map(nanos))?;
+        self.optional::<Int64Type>(|row| row.gaps().iter().max().copied().map(nanos))?;
         self.required::<ByteArrayType>(|row| text(&row.trace.to_string()))?;
         self.required::<BoolType>(|row| row.sampled)?;
         self.optional::<BoolType>(|row| row.correct)?;
-        self.optional::<ByteArrayType>(|row| row.detail.as_deref().map(text))
+        self.optional::<ByteArrayType>(|row| row.detail().map(text))
     }
 
     fn required<T: DataType>(&mut self, value: impl Fn(&Observation) -> T::T) -> Result<()> {
@@ -131,7 +131,7 @@ fn text(text: &str) -> ByteArray {
 
 #[cfg(test)]
 mod tests {
-    use harness_core::observation::Outcome;
+    use harness_core::observation::{Line, Outcome};
     use harness_core::units::{Nanos, Phase, RequestId, SpanId, TraceId};
     use parquet::file::reader::{FileReader, SerializedFileReader};
     use parquet::record::RowAccessor;
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn row(id: u64, sent: Option<Nanos>) -> Observation {
-        Observation {
+        Line {
             id: RequestId(id),
             request: 0,
             load: 0,
@@ -159,6 +159,7 @@ mod tests {
             correct: None,
             detail: Some("refused".into()),
         }
+        .into()
     }
 
     #[test]
@@ -181,7 +182,7 @@ mod tests {
             let found = found.unwrap();
             assert_eq!(found.get_ulong(0).unwrap(), row.id.0);
             assert_eq!(found.get_string(2).unwrap(), "ping");
-            assert_eq!(found.get_long(5).ok(), row.sent.map(|at| at.0 as i64));
+            assert_eq!(found.get_long(5).ok(), row.sent().map(|at| at.0 as i64));
             assert_eq!(found.get_string(9).unwrap(), "connection_refused");
             assert_eq!(found.get_string(17).unwrap(), "refused");
             read += 1;

@@ -88,7 +88,7 @@ impl SpanMaker {
     /// The client span of a request that was sent and sampled.
     #[must_use]
     pub fn span(&self, seen: &Observation) -> Option<Span> {
-        let sent = seen.sent.filter(|_| seen.sampled)?;
+        let sent = seen.sent().filter(|_| seen.sampled)?;
         let (name, method, path) = self.names.get(usize::from(seen.request))?;
         let mut attributes = vec![
             text("http.request.method", method),
@@ -139,7 +139,7 @@ impl SpanMaker {
             end_time_unix_nano: self.started.plus(seen.done).0,
             attributes,
             status: Some(Status {
-                message: seen.detail.clone().unwrap_or_default(),
+                message: seen.detail().unwrap_or_default().to_owned(),
                 code: code.into(),
             }),
             ..Span::default()

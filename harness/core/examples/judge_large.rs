@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use harness_core::judge::{self, RunRecord};
 use harness_core::objective;
-use harness_core::observation::{Observation, Outcome};
+use harness_core::observation::{Line, Observation, Outcome};
 use harness_core::query::{Answer, Backend, Query};
 use harness_core::record::{
     AnswerBook, BackendUsed, Generator, RUN_SCHEMA, RunFacts, Settled, Target,
@@ -155,7 +155,7 @@ fn row(n: u64) -> Observation {
     trace[8..].copy_from_slice(&n.to_be_bytes());
     let mut span = (n + 1).to_be_bytes();
     span[0] = 5;
-    Observation {
+    Line {
         id: RequestId(n),
         request: (n % 2) as u16,
         load: 0,
@@ -175,6 +175,7 @@ fn row(n: u64) -> Observation {
         correct: None,
         detail: None,
     }
+    .into()
 }
 
 fn facts(scenario: &Scenario, requests: u64, drained: Nanos) -> RunFacts {

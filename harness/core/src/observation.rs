@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{Nanos, Phase, RequestId, SpanId, TraceId};
 
+/// Most gaps between events that are kept of one answer.
+pub const MOST_GAPS: usize = 100_000;
+
 /// How a request ended. Every scheduled request ends in exactly one of these; none is left out.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
@@ -90,13 +93,13 @@ impl Outcome {
     }
 }
 
-/// One request, with its instants on the generator's monotonic clock.
+/// A row of `requests.jsonl`: one request, with its instants on the generator's monotonic clock.
 ///
 /// Latency is `done - due`; service time is `done - sent`; the generator's lateness is
 /// `sent - due` (for a dropped request `done - due`: the instant at which it was given up).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Observation {
+pub struct Line {
     /// Place in the schedule.
     pub id: RequestId,
     /// Index into the scenario's `requests`.
@@ -146,7 +149,178 @@ pub struct Observation {
     pub detail: Option<String>,
 }
 
+/// One request, as [`Line`] has it, in 88 bytes: what a judge of millions holds in memory. Nothing of
+/// the line is lost, but that more than 4 GiB of answer (256 times what is read) count as so many.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Line", into = "Line")]
+pub struct Observation {
+    /// Place in the schedule.
+    pub id: RequestId,
+    /// When it should have been sent.
+    pub due: Nanos,
+    /// When the outcome was known.
+    pub done: Nanos,
+    sent: At,
+    first_byte: At,
+    /// W3C trace id sent in `traceparent`.
+    pub trace: TraceId,
+    /// W3C parent id sent in `traceparent`: the generator's client span.
+    pub span: SpanId,
+    /// What few requests have.
+    more: Option<Box<More>>,
+    /// Bytes of the answer's body that were read.
+    pub bytes: u32,
+    /// Index into the scenario's `requests`.
+    pub request: u16,
+    /// Index into the scenario's `loads`.
+    pub load: u16,
+    /// HTTP status, when there was an answer.
+    pub status: Option<u16>,
+    /// The phase in which the request was due.
+    pub phase: Phase,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Whether `traceparent` asked for the trace to be recorded.
+    pub sampled: bool,
+    /// Whether the answer agreed with the dataset's true label (`score`), where that was asked.
+    pub correct: Option<bool>,
+}
+
+/// An instant that may not have come about; `u64::MAX`, which lies five centuries past the start of
+/// the load, stands for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct At(u64);
+
+impl At {
+    fn get(self) -> Option<Nanos> {
+        (self.0 != u64::MAX).then_some(Nanos(self.0))
+    }
+}
+
+impl From<Option<Nanos>> for At {
+    fn from(at: Option<Nanos>) -> Self {
+        Self(at.map_or(u64::MAX, |at| at.0.min(u64::MAX - 1)))
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct More {
+    first_event: Option<Nanos>,
+    gaps: Box<[Nanos]>,
+    detail: Option<Box<str>>,
+}
+
+impl From<Line> for Observation {
+    fn from(line: Line) -> Self {
+        let mut row = Self {
+            id: line.id,
+            due: line.due,
+            done: line.done,
+            sent: line.sent.into(),
+            first_byte: line.first_byte.into(),
+            trace: line.trace,
+            span: line.span,
+            more: None,
+            bytes: u32::try_from(line.bytes).unwrap_or(u32::MAX),
+            request: line.request,
+            load: line.load,
+            status: line.status,
+            phase: line.phase,
+            outcome: line.outcome,
+            sampled: line.sampled,
+            correct: line.correct,
+        };
+        if line.first_event.is_some() || !line.gaps.is_empty() || line.detail.is_some() {
+            row.more = Some(Box::new(More {
+                first_event: line.first_event,
+                gaps: line.gaps.into(),
+                detail: line.detail.map(String::into_boxed_str),
+            }));
+        }
+        row
+    }
+}
+
+impl From<Observation> for Line {
+    fn from(row: Observation) -> Self {
+        let (sent, first_byte) = (row.sent(), row.first_byte());
+        let more = row.more.map(|more| *more).unwrap_or_default();
+        Self {
+            id: row.id,
+            request: row.request,
+            load: row.load,
+            phase: row.phase,
+            due: row.due,
+            sent,
+            first_byte,
+            done: row.done,
+            outcome: row.outcome,
+            status: row.status,
+            bytes: row.bytes.into(),
+            first_event: more.first_event,
+            gaps: more.gaps.into_vec(),
+            trace: row.trace,
+            span: row.span,
+            sampled: row.sampled,
+            correct: row.correct,
+            detail: more.detail.map(String::from),
+        }
+    }
+}
+
 impl Observation {
+    /// When sending began; `None` for one never sent. See [`Line::sent`].
+    #[must_use]
+    pub fn sent(&self) -> Option<Nanos> {
+        self.sent.get()
+    }
+
+    /// Changes when sending began.
+    pub fn set_sent(&mut self, at: Option<Nanos>) {
+        self.sent = at.into();
+    }
+
+    /// When the first byte of the answer had been read.
+    #[must_use]
+    pub fn first_byte(&self) -> Option<Nanos> {
+        self.first_byte.get()
+    }
+
+    /// Changes when the first byte of the answer had been read.
+    pub fn set_first_byte(&mut self, at: Option<Nanos>) {
+        self.first_byte = at.into();
+    }
+
+    /// When the first event of a streamed answer had been read.
+    #[must_use]
+    pub fn first_event(&self) -> Option<Nanos> {
+        self.more.as_ref()?.first_event
+    }
+
+    /// Changes when the events of a streamed answer came: the first, and the times from one to the
+    /// next.
+    pub fn set_events(&mut self, first: Option<Nanos>, gaps: Vec<Nanos>) {
+        let more = self.more.get_or_insert_default();
+        (more.first_event, more.gaps) = (first, gaps.into());
+    }
+
+    /// Times between one event of a streamed answer and the next, as [`Line::gaps`] has them.
+    #[must_use]
+    pub fn gaps(&self) -> &[Nanos] {
+        self.more.as_ref().map_or(&[], |more| &more.gaps)
+    }
+
+    /// Short free text on what went wrong. Untrusted.
+    #[must_use]
+    pub fn detail(&self) -> Option<&str> {
+        self.more.as_ref()?.detail.as_deref()
+    }
+
+    /// Changes that text.
+    pub fn set_detail(&mut self, text: Option<String>) {
+        self.more.get_or_insert_default().detail = text.map(String::into_boxed_str);
+    }
+
     /// Time from due to done: what users wait.
     #[must_use]
     pub fn latency(&self) -> Nanos {
@@ -156,12 +330,63 @@ impl Observation {
     /// Time from sent to done: what the service took. `None` for a request never sent.
     #[must_use]
     pub fn service_time(&self) -> Option<Nanos> {
-        self.sent.map(|sent| self.done.since(sent))
+        self.sent().map(|sent| self.done.since(sent))
+    }
+
+    /// The longest gap between one event of a streamed answer and the next; zero with one event.
+    /// `None` without events, and where there were so many that not all gaps are known.
+    #[must_use]
+    pub fn longest_gap(&self) -> Option<Nanos> {
+        self.first_event()?;
+        let gaps = self.gaps();
+        (gaps.len() < MOST_GAPS).then(|| gaps.iter().copied().max().unwrap_or_default())
     }
 
     /// How late the generator was with this request.
     #[must_use]
     pub fn lateness(&self) -> Nanos {
-        self.sent.unwrap_or(self.done).since(self.due)
+        self.sent().unwrap_or(self.done).since(self.due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_small_and_comes_back_as_it_was() {
+        assert_eq!(size_of::<Observation>(), 88);
+        let mut line = Line {
+            id: RequestId(1 << 40 | 7),
+            request: 3,
+            load: 1,
+            phase: Phase::Measure,
+            due: Nanos(5),
+            sent: None,
+            first_byte: Some(Nanos(0)),
+            done: Nanos(9),
+            outcome: Outcome::WrongAnswer,
+            status: Some(200),
+            bytes: 1 << 20,
+            first_event: None,
+            gaps: Vec::new(),
+            trace: TraceId([1; 16]),
+            span: SpanId([2; 8]),
+            sampled: true,
+            correct: Some(false),
+            detail: None,
+        };
+        let back = |line: &Line| Line::from(Observation::from(line.clone()));
+        assert_eq!(back(&line), line);
+        line.sent = Some(Nanos(6));
+        line.detail = Some("why".into());
+        assert_eq!(back(&line), line);
+        (line.first_event, line.gaps) = (Some(Nanos(7)), vec![Nanos(1), Nanos(2)]);
+        assert_eq!(back(&line), line);
+        let row = Observation::from(line.clone());
+        let text = serde_json::to_string(&row).unwrap();
+        assert_eq!(text, serde_json::to_string(&line).unwrap());
+        assert_eq!(serde_json::from_str::<Observation>(&text).unwrap(), row);
+        assert!(serde_json::from_str::<Observation>("{\"id\": 1, \"x\": 2}").is_err());
     }
 }

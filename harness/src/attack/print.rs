@@ -159,9 +159,7 @@ fn failures(text: &mut String, load: &LoadSummary, rows: &[&Observation]) {
             .and_then(|name| name.as_str())
             .unwrap_or_default();
         let example = rows.iter().find(|row| row.outcome == *outcome);
-        let detail = example
-            .and_then(|row| row.detail.as_deref())
-            .unwrap_or_default();
+        let detail = example.and_then(|row| row.detail()).unwrap_or_default();
         // Untrusted text: nothing in it may steer the terminal.
         let detail: String = detail
             .chars()

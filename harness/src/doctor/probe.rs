@@ -206,7 +206,7 @@ fn answered(rows: &[Observation], checkup: &mut Checkup) {
             checkup.add("target", "probing requests", State::Ok, said, None);
         }
         Some(wrong) => {
-            let detail = wrong.detail.as_deref().unwrap_or_default();
+            let detail = wrong.detail().unwrap_or_default();
             let said = format!(
                 "{right} of {all} answered as expected; one: {:?}, {detail}",
                 wrong.outcome

@@ -1,16 +1,13 @@
 //! What is known of an exchange while it goes on. It outlives the exchange's future, so that a
 //! request that is cut off (timeout, end of the run) keeps the instants it had reached.
 
-use harness_core::observation::Outcome;
+use harness_core::observation::{MOST_GAPS, Outcome};
 use harness_core::units::Nanos;
 use tokio::time::Instant;
 
 use super::MAX_ANSWER;
 use super::events::{Events, Framing};
 use super::outcome::Fault;
-
-/// Most gaps between events that are kept of one answer.
-pub(crate) const MOST_GAPS: usize = 100_000;
 
 /// What of a request matters to the exchange.
 #[derive(Debug, Clone, Copy)]

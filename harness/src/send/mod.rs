@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness_core::observation::{Observation, Outcome};
+use harness_core::observation::{Line, Observation, Outcome};
 use harness_core::request::{Answer, Captured, Judged, Planner, RequestPlan};
 use harness_core::schedule::Arrival;
 use harness_core::units::Nanos;
@@ -296,7 +296,7 @@ impl Sender {
             },
             location: None,
         });
-        let observation = Observation {
+        let observation = Line {
             id: arrival.id,
             request: arrival.request,
             load: arrival.load,
@@ -316,7 +316,7 @@ impl Sender {
             correct: judged.correct,
             detail: judged.detail,
         };
-        (observation, judged.captured)
+        (observation.into(), judged.captured)
     }
 }
 

@@ -171,6 +171,11 @@ pub(super) struct Requests {
     pub(super) latency: Dur,
     /// From due to the head of the answer; the latency without it.
     pub(super) first_byte: Option<Dur>,
+    /// From due to the first event of a streamed answer.
+    pub(super) first_event: Option<Dur>,
+    /// Gaps between its events.
+    #[serde(default)]
+    pub(super) gaps: Vec<Dur>,
     pub(super) outcome: Outcome,
     pub(super) status: Option<u16>,
     /// Whether the answer agreed with the truth.

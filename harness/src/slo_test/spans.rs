@@ -74,7 +74,7 @@ pub(super) fn of_service<'a>(
         parent_span_id: row.span.0.to_vec(),
         name: "request".into(),
         kind: span::SpanKind::Server.into(),
-        start_time_unix_nano: started.plus(row.sent.unwrap_or(row.due)).0,
+        start_time_unix_nano: started.plus(row.sent().unwrap_or(row.due)).0,
         end_time_unix_nano: started.plus(row.done).0,
         ..Span::default()
     });

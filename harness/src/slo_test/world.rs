@@ -5,7 +5,7 @@
 //! and traces every answered request: by it the judge finds that the evidence holds the whole run.
 //! A backend named in `missing` does not get it.
 
-use harness_core::observation::{Observation, Outcome};
+use harness_core::observation::{Line, Observation, Outcome};
 use harness_core::problem::{Problem, Problems};
 use harness_core::query::Backend;
 use harness_core::scenario::{Dur, Scenario};
@@ -234,8 +234,13 @@ fn rows(test: &Test, names: &[String], window: u64) -> Vec<Observation> {
                 row.outcome = of.outcome;
                 row.correct = of.correct;
                 let head = of.first_byte.unwrap_or(of.latency).nanos();
-                row.first_byte = of.outcome.answered().then_some(Nanos(row.due.0 + head));
-                row.sent = (of.outcome != Outcome::Dropped).then_some(row.due);
+                row.set_first_byte(of.outcome.answered().then_some(Nanos(row.due.0 + head)));
+                let first = of.first_event.map(|at| Nanos(row.due.0 + at.nanos()));
+                if first.is_some() {
+                    let gaps = of.gaps.iter().map(|gap| Nanos(gap.nanos()));
+                    row.set_events(first, gaps.collect());
+                }
+                row.set_sent((of.outcome != Outcome::Dropped).then_some(row.due));
                 row.status = of.status.or(match of.outcome {
                     Outcome::Expected | Outcome::WrongAnswer => Some(200),
                     Outcome::UnexpectedStatus => Some(500),
@@ -266,7 +271,7 @@ fn rows(test: &Test, names: &[String], window: u64) -> Vec<Observation> {
 fn row(request: u16, due: u64, latency: u64) -> Observation {
     let due = Nanos(due + LEAD);
     let done = Nanos(due.0.saturating_add(latency));
-    Observation {
+    Line {
         id: RequestId(0),
         request,
         load: 0,
@@ -286,6 +291,7 @@ fn row(request: u16, due: u64, latency: u64) -> Observation {
         correct: None,
         detail: None,
     }
+    .into()
 }
 
 fn logs(test: &Test) -> Vec<PushStream> {

@@ -47,7 +47,7 @@ async fn prior_knowledge_and_one_connection_for_all() {
             (seen.outcome, seen.bytes),
             (Outcome::Expected, 2),
             "{:?}",
-            seen.detail
+            seen.detail()
         );
     }
     assert_eq!(accepted.load(Ordering::Relaxed), 1);
@@ -69,7 +69,7 @@ async fn a_stream_reset_is_of_one_request_and_the_connection_stays() {
     .await;
     let mut client = Client::new(&format!("http://{address}"), options());
     let seen = client.send().await;
-    assert_eq!(seen.outcome, Outcome::StreamReset, "{:?}", seen.detail);
+    assert_eq!(seen.outcome, Outcome::StreamReset, "{:?}", seen.detail());
     assert_eq!(client.send().await.outcome, Outcome::Expected);
     assert_eq!(accepted.load(Ordering::Relaxed), 1);
 }
@@ -91,7 +91,7 @@ async fn a_stream_reset_in_the_middle_of_an_answer() {
     let seen = Client::new(&format!("http://{address}"), options())
         .send()
         .await;
-    assert_eq!(seen.outcome, Outcome::StreamReset, "{:?}", seen.detail);
+    assert_eq!(seen.outcome, Outcome::StreamReset, "{:?}", seen.detail());
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn sent_away_and_the_next_request_opens_a_connection() {
     let mut client = Client::new(&format!("http://{address}"), options());
     for connections in 1..=2 {
         let seen = client.send().await;
-        assert_eq!(seen.outcome, Outcome::GoAway, "{:?}", seen.detail);
+        assert_eq!(seen.outcome, Outcome::GoAway, "{:?}", seen.detail());
         assert_eq!(accepted.load(Ordering::Relaxed), connections);
     }
 }
@@ -141,7 +141,7 @@ async fn goodbye_after_an_answer_loses_nothing() {
             matches!(seen.outcome, Outcome::Expected | Outcome::GoAway),
             "{:?} {:?}",
             seen.outcome,
-            seen.detail
+            seen.detail()
         );
     }
     assert!(accepted.load(Ordering::Relaxed) >= 2);
@@ -165,6 +165,6 @@ async fn a_peer_that_speaks_http1_only() {
         named.contains(&seen.outcome),
         "{:?} {:?}",
         seen.outcome,
-        seen.detail
+        seen.detail()
     );
 }

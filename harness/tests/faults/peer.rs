@@ -72,7 +72,7 @@ impl Client {
         let kill = CancellationToken::new();
         let (seen, _) = self.sender.send(arrival, &Captured::new(), &kill).await;
         assert_eq!(seen.id, arrival.id);
-        assert!(seen.done >= seen.due && seen.sent.is_none_or(|sent| sent >= due));
+        assert!(seen.done >= seen.due && seen.sent().is_none_or(|sent| sent >= due));
         let row = serde_json::to_string(&seen).unwrap();
         assert_eq!(serde_json::from_str::<Observation>(&row).unwrap(), seen);
         seen

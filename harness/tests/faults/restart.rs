@@ -183,7 +183,7 @@ fn a_full_max_in_flight_drops_and_counts() {
     assert!(
         dropped
             .clone()
-            .all(|row| row.sent.is_none() && row.detail.is_some())
+            .all(|row| row.sent().is_none() && row.detail().is_some())
     );
     let rest: Vec<_> = rows
         .iter()

@@ -37,11 +37,11 @@ async fn the_first_event_and_the_gaps_of_a_token_stream() {
     let seen = Client::new(&format!("http://{address}"), patient())
         .send()
         .await;
-    assert_eq!(seen.outcome, Outcome::Expected, "{:?}", seen.detail);
-    assert_eq!(seen.gaps.len(), 2, "three events");
-    let (first_byte, first_event) = (seen.first_byte.unwrap(), seen.first_event.unwrap());
+    assert_eq!(seen.outcome, Outcome::Expected, "{:?}", seen.detail());
+    assert_eq!(seen.gaps().len(), 2, "three events");
+    let (first_byte, first_event) = (seen.first_byte().unwrap(), seen.first_event().unwrap());
     assert!(first_byte < first_event && first_event < seen.done);
-    let last = seen.gaps.iter().fold(first_event.0, |at, gap| at + gap.0);
+    let last = seen.gaps().iter().fold(first_event.0, |at, gap| at + gap.0);
     assert!(last <= seen.done.0);
 }
 
@@ -54,7 +54,7 @@ async fn chunks_are_events_where_the_scenario_says_so() {
     let url = format!("http://{address}");
     let plain = Client::new(&url, patient()).send().await;
     assert_eq!(
-        (plain.first_event, plain.gaps.len(), plain.bytes),
+        (plain.first_event(), plain.gaps().len(), plain.bytes),
         (None, 0, 9)
     );
     let as_chunks = RequestOptions {
@@ -66,6 +66,6 @@ async fn chunks_are_events_where_the_scenario_says_so() {
         ..patient()
     };
     let seen = Client::new(&url, options).send().await;
-    assert!(seen.first_event.is_some());
-    assert_eq!(seen.gaps.len(), 2);
+    assert!(seen.first_event().is_some());
+    assert_eq!(seen.gaps().len(), 2);
 }

@@ -123,14 +123,14 @@ async fn an_authority_of_ones_own_is_trusted_where_it_is_named() {
         (seen.outcome, seen.bytes),
         (Outcome::Expected, 2),
         "{:?}",
-        seen.detail
+        seen.detail()
     );
 
     let other = Client::new(&url, options(trusting(&Authority::new())))
         .send()
         .await;
     assert_eq!(other.outcome, Outcome::TlsFailure);
-    let detail = other.detail.unwrap();
+    let detail = other.detail().unwrap();
     assert!(detail.contains("invalid peer certificate"), "{detail}");
 }
 
@@ -141,8 +141,8 @@ async fn a_certificate_for_another_name() {
     let seen = Client::new(&url, options(trusting(&authority)))
         .send()
         .await;
-    assert_eq!(seen.outcome, Outcome::TlsFailure, "{:?}", seen.detail);
-    assert!(seen.detail.unwrap().contains("certificate"));
+    assert_eq!(seen.outcome, Outcome::TlsFailure, "{:?}", seen.detail());
+    assert!(seen.detail().unwrap().contains("certificate"));
 }
 
 #[tokio::test]
@@ -154,13 +154,13 @@ async fn another_name_or_no_check_at_all_where_the_scenario_says_so() {
         ..trusting(&authority)
     };
     let seen = Client::new(&url, options(by_name)).send().await;
-    assert_eq!(seen.outcome, Outcome::Expected, "{:?}", seen.detail);
+    assert_eq!(seen.outcome, Outcome::Expected, "{:?}", seen.detail());
     let unverified = Certificates {
         unverified: true,
         ..Certificates::default()
     };
     let seen = Client::new(&url, options(unverified)).send().await;
-    assert_eq!(seen.outcome, Outcome::Expected, "{:?}", seen.detail);
+    assert_eq!(seen.outcome, Outcome::Expected, "{:?}", seen.detail());
 }
 
 #[tokio::test]
@@ -175,7 +175,7 @@ async fn a_peer_that_speaks_no_tls_or_hangs_up() {
         let seen = Client::new(&format!("https://{address}"), options)
             .send()
             .await;
-        assert_eq!(seen.outcome, Outcome::TlsFailure, "{:?}", seen.detail);
+        assert_eq!(seen.outcome, Outcome::TlsFailure, "{:?}", seen.detail());
     }
 }
 
@@ -187,7 +187,7 @@ async fn a_client_certificate_is_shown_where_there_is_one() {
         .send()
         .await;
     // TLS 1.3 tells after the handshake: by an alert where the answer should be.
-    assert_eq!(seen.outcome, Outcome::TlsFailure, "{:?}", seen.detail);
+    assert_eq!(seen.outcome, Outcome::TlsFailure, "{:?}", seen.detail());
 
     let (certificate, key) = authority.issue("client", ExtendedKeyUsagePurpose::ClientAuth);
     let certificates = Certificates {
@@ -198,7 +198,7 @@ async fn a_client_certificate_is_shown_where_there_is_one() {
         ..trusting(&authority)
     };
     let seen = Client::new(&url, options(certificates)).send().await;
-    assert_eq!(seen.outcome, Outcome::Expected, "{:?}", seen.detail);
+    assert_eq!(seen.outcome, Outcome::Expected, "{:?}", seen.detail());
 }
 
 #[tokio::test]
@@ -219,7 +219,7 @@ async fn http2_comes_about_by_alpn_and_only_where_both_want_it() {
             (seen.outcome, seen.bytes),
             (Outcome::Expected, bytes),
             "{protocol:?}: {:?}",
-            seen.detail
+            seen.detail()
         );
     }
     let url = serve(&authority, "127.0.0.1", &["http/1.1"], false).await;
@@ -228,7 +228,7 @@ async fn http2_comes_about_by_alpn_and_only_where_both_want_it() {
         matches!(seen.outcome, Outcome::TlsFailure | Outcome::ProtocolError),
         "{:?}: {:?}",
         seen.outcome,
-        seen.detail
+        seen.detail()
     );
 }
 

@@ -37,7 +37,9 @@ pub(super) fn time(row: &Observation, time: Time) -> Option<Nanos> {
     match time {
         Time::Latency => Some(row.latency()),
         Time::ServiceTime => row.service_time(),
-        Time::FirstByte => row.first_byte.map(|at| at.since(row.due)),
+        Time::FirstByte => row.first_byte().map(|at| at.since(row.due)),
+        Time::FirstEvent => row.first_event().map(|at| at.since(row.due)),
+        Time::InterEvent => row.longest_gap(),
     }
 }
 
@@ -58,6 +60,21 @@ pub(super) fn counts(row: &Observation, figure: &ClientFigure) -> bool {
         ClientFigure::Accuracy => row.correct == Some(true),
         ClientFigure::Rate { outcome } => wants(*outcome, row.outcome),
         ClientFigure::Quantile { .. } => true,
+    }
+}
+
+/// Whether any answer held an event of a stream. Where none did, the requests are not taken for
+/// streams, and nothing is known of their events.
+pub(super) fn streamed(record: &RunRecord, metric: &ClientMetric) -> bool {
+    rows(record, metric.request.as_deref()).any(|row| row.first_event().is_some())
+}
+
+/// The time that a figure is about.
+pub(super) fn time_of(figure: &ClientFigure) -> Option<Time> {
+    match figure {
+        ClientFigure::Count { limit, .. } => limit.map(|limit| limit.time),
+        ClientFigure::Quantile { time, .. } => Some(*time),
+        ClientFigure::Accuracy | ClientFigure::Rate { .. } => None,
     }
 }
 

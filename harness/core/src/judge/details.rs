@@ -67,7 +67,7 @@ pub(super) fn chosen<'a>(
 /// the slowest first.
 fn worst<'a>(rows: impl Iterator<Item = &'a Observation>) -> Vec<&'a Observation> {
     let mut rows: Vec<&Observation> = rows.collect();
-    rows.sort_by_key(|r| (r.sent.is_none(), std::cmp::Reverse(r.latency()), r.id));
+    rows.sort_by_key(|r| (r.sent().is_none(), std::cmp::Reverse(r.latency()), r.id));
     rows.truncate(SHOWN);
     rows
 }
@@ -118,7 +118,7 @@ pub(super) fn queries(record: &RunRecord, shown: &[RequestDetail]) -> Vec<Query>
     let rows = record
         .rows
         .iter()
-        .filter(|r| ids.contains(&r.id) && r.sent.is_some());
+        .filter(|r| ids.contains(&r.id) && r.sent().is_some());
     rows.flat_map(|row| {
         let (trace, lines) = questions(record, row);
         [trace, lines]
@@ -151,9 +151,9 @@ pub(super) fn detail(record: &RunRecord, row: &Observation, why: &str) -> Reques
         outcome: row.outcome,
         status: row.status,
         due: row.due,
-        lateness: row.sent.map(|sent| sent.since(row.due).as_secs_f64()),
+        lateness: row.sent().map(|sent| sent.since(row.due).as_secs_f64()),
         latency: row.latency().as_secs_f64(),
-        detail: row.detail.clone(),
+        detail: row.detail().map(str::to_owned),
         spans,
         spans_missing,
         logs,
@@ -164,7 +164,7 @@ pub(super) fn detail(record: &RunRecord, row: &Observation, why: &str) -> Reques
 }
 
 fn unasked(row: &Observation, backends: &BTreeSet<Backend>, backend: Backend) -> Option<String> {
-    if row.sent.is_none() {
+    if row.sent().is_none() {
         Some("it was never sent".into())
     } else if !backends.contains(&backend) {
         Some(format!("{backend} was not read in this run"))

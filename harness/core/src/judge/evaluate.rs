@@ -11,7 +11,7 @@ use super::reading::{Missing, Reading, count, one, series, whole};
 use super::slices;
 use super::value;
 use super::window::{self, Edges};
-use crate::objective::{ClientFigure, Indicator, Metric, Objective, Part};
+use crate::objective::{ClientFigure, Indicator, Metric, Objective, Part, Time};
 use crate::query::{Backend, Query};
 use crate::report::model::Source;
 
@@ -425,6 +425,16 @@ fn increase(
 }
 
 fn client_said(record: &RunRecord, objective: &Objective) -> Reading<Said> {
+    if let Indicator::Ratio { part: metric, .. } | Indicator::Threshold { metric, .. } =
+        &objective.indicator
+        && let Metric::Client(metric) = metric
+        && client::time_of(&metric.figure).is_some_and(Time::of_stream)
+        && !client::streamed(record, metric)
+    {
+        return Err(Missing::Because(
+            "no answer held an event of a stream: is it `text/event-stream`, or has the request `stream`?".into(),
+        ));
+    }
     match &objective.indicator {
         Indicator::Ratio {
             part: Metric::Client(part),

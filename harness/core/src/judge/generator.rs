@@ -23,7 +23,7 @@ fn able(record: &RunRecord) -> ValidityCheck {
     let failed = |row: &&crate::observation::Observation| row.outcome == Outcome::GeneratorFailed;
     let rows = record.rows.iter().filter(failed);
     let count = rows.clone().count() as u64;
-    let why = rows.into_iter().find_map(|row| row.detail.as_deref());
+    let why = rows.into_iter().find_map(|row| row.detail());
     let remedy = match why {
         Some(why) => format!(
             "raise the limits of open files and ports, or keep connections alive and lower the rate: {why}"

@@ -24,7 +24,7 @@ fn judged() -> Report {
     run.each(|n, row| {
         if n.is_multiple_of(5) {
             row.done = crate::units::Nanos(row.done.0 + 900_000_000);
-            row.detail = Some(crate::request::detail(EVIL));
+            row.set_detail(Some(crate::request::detail(EVIL)));
         }
     });
     run.facts.scenario = EVIL.into();

@@ -26,7 +26,7 @@ pub(super) fn of_request(record: &RunRecord, row: &Observation) -> Vec<Link> {
     let Some(grafana) = &record.facts.grafana else {
         return Vec::new();
     };
-    if row.sent.is_none() {
+    if row.sent().is_none() {
         return Vec::new();
     }
     let range = around(record.facts.wall(row.due), record.facts.wall(row.done));

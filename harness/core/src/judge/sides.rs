@@ -153,7 +153,7 @@ pub(super) fn findings(record: &RunRecord, survey: &Survey) -> Vec<Finding> {
 fn beyond(record: &RunRecord, row: &Observation, span: &Span, offset: f64) -> Option<f64> {
     // What the service does after the client gave up is not outside by a clock's fault.
     row.outcome.answered().then_some(())?;
-    let sent = record.facts.wall(row.sent?).0 as i128;
+    let sent = record.facts.wall(row.sent()?).0 as i128;
     let done = record.facts.wall(row.done).0 as i128;
     let offset = (offset * 1e9) as i128;
     let early = sent - (i128::from(span.start) - offset);

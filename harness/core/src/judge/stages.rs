@@ -46,7 +46,7 @@ pub(super) fn stages(record: &RunRecord, row: &Observation) -> Result<Vec<Part>,
     if all.len() > MOST_SPANS {
         return Err(lacking("its trace has more spans than are looked through"));
     }
-    let sent = row.sent.ok_or_else(|| lacking("it was never sent"))?;
+    let sent = row.sent().ok_or_else(|| lacking("it was never sent"))?;
     let root = server_span(record, row, &all)
         .ok_or_else(|| lacking("its trace lacks the service's span under ours"))?;
     let ids: BTreeSet<SpanId> = all.iter().map(|s| s.id).collect();

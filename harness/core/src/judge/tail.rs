@@ -37,7 +37,7 @@ pub(super) struct Groups<'a> {
 
 /// Whether a row's time says something of how slow the service is: not so for one that was refused.
 fn waited(row: &Observation) -> bool {
-    row.sent.is_some()
+    row.sent().is_some()
         && (row.outcome.answered() || matches!(row.outcome, Outcome::Timeout | Outcome::Unfinished))
 }
 
@@ -89,9 +89,12 @@ impl<'a> Groups<'a> {
         let (metric, limit) = limit(objective)?;
         let over = |row: &Observation| match limit.time {
             Time::ServiceTime => row.service_time().is_some_and(|t| beyond(t, limit)),
-            Time::FirstByte if row.first_byte.is_some() => row
-                .first_byte
+            Time::FirstByte if row.first_byte().is_some() => row
+                .first_byte()
                 .is_some_and(|at| beyond(at.since(row.due), limit)),
+            Time::FirstEvent | Time::InterEvent => {
+                client::time(row, limit.time).is_none_or(|took| beyond(took, limit))
+            }
             Time::Latency | Time::FirstByte => beyond(row.latency(), limit),
         };
         let of_name = || client::rows(record, metric.request.as_deref()).filter(|r| waited(r));

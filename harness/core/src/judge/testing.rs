@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{RunRecord, coverage_queries, detail_queries, judge, objective_queries};
 use crate::objective::{self, Indicator, Objective};
-use crate::observation::{Observation, Outcome};
+use crate::observation::{Line, Observation, Outcome};
 use crate::query::{Answer, Backend, Query};
 use crate::record::baseline::Baselines;
 use crate::record::{AnswerBook, BackendUsed, Generator, RUN_SCHEMA, RunFacts, Settled, Target};
@@ -285,7 +285,7 @@ impl Run {
                 end_s,
             } => {
                 let seen = |r: &&Observation| {
-                    let at = self.wall(r.sent.unwrap_or(r.due));
+                    let at = self.wall(r.sent().unwrap_or(r.due));
                     r.outcome.answered()
                         && r.sampled
                         && at >= start_s * SECOND
@@ -372,7 +372,7 @@ impl Run {
         let Some(row) = self
             .world
             .iter()
-            .find(|r| r.trace == trace && r.sampled && r.sent.is_some())
+            .find(|r| r.trace == trace && r.sampled && r.sent().is_some())
         else {
             return json!({"trace": {}, "metrics": {}});
         };
@@ -381,7 +381,7 @@ impl Run {
                 "name": name, "startTimeUnixNano": start.to_string(), "endTimeUnixNano": end.to_string(), "status": {}})
         };
         let (start, end) = (
-            self.wall(row.sent.unwrap()) + MS,
+            self.wall(row.sent().unwrap()) + MS,
             self.wall(row.done).saturating_sub(MS),
         );
         let server = SpanId([9, 0, 0, 0, 0, 0, 0, 1]);
@@ -427,7 +427,7 @@ fn row(n: u64, due: u64, phase: Phase) -> Observation {
     trace[8..].copy_from_slice(&n.to_be_bytes());
     let mut span = (n + 1).to_be_bytes();
     span[0] = 5;
-    Observation {
+    Line {
         id: RequestId(n),
         request: 0,
         load: 0,
@@ -447,4 +447,5 @@ fn row(n: u64, due: u64, phase: Phase) -> Observation {
         correct: Some(!n.is_multiple_of(25)),
         detail: None,
     }
+    .into()
 }

@@ -56,10 +56,10 @@ impl Pair {
         if let Some(service) = row.service_time() {
             self.service_time.saturating_record(micros(service));
         }
-        if let Some(at) = row.first_byte {
+        if let Some(at) = row.first_byte() {
             self.first_byte.saturating_record(micros(at.since(row.due)));
         }
-        if let Some(at) = row.first_event {
+        if let Some(at) = row.first_event() {
             let stream = self.stream.get_or_insert_with(|| Stream {
                 first_event: fine(),
                 gap: fine(),
@@ -67,7 +67,7 @@ impl Pair {
             stream
                 .first_event
                 .saturating_record(micros(at.since(row.due)));
-            for gap in &row.gaps {
+            for gap in row.gaps() {
                 stream.gap.saturating_record(micros(*gap));
             }
         }

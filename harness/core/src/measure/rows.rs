@@ -22,7 +22,7 @@ const DECADES: i32 = 11;
 /// was planned has an entry, with 0 requests if none came about.
 #[must_use]
 pub fn summaries(scenario: &Scenario, facts: &RunFacts, rows: &[Observation]) -> Vec<LoadSummary> {
-    let mut groups: BTreeMap<(Phase, u16), Vec<&Observation>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Phase, u16), Group> = BTreeMap::new();
     for stretch in &facts.stretches {
         let mix = scenario
             .spec
@@ -35,57 +35,70 @@ pub fn summaries(scenario: &Scenario, facts: &RunFacts, rows: &[Observation]) ->
             }
         }
     }
+    let timeout = timeout(scenario);
     for row in rows {
         groups
             .entry((row.phase, row.request))
             .or_default()
-            .push(row);
+            .add(row, timeout);
     }
-    let summary = |((phase, request), rows): ((Phase, u16), Vec<&Observation>)| {
+    let summary = |((phase, request), group): ((Phase, u16), Group)| {
         let name = scenario.spec.requests.get(usize::from(request));
         let name = name.map_or_else(
             || format!("request {request}"),
             |request| request.name.clone(),
         );
-        summarise(phase, name, &rows, length(facts, phase), timeout(scenario))
+        group.summary(phase, name, length(facts, phase))
     };
     groups.into_iter().map(summary).collect()
 }
 
-fn summarise(
-    phase: Phase,
-    request: String,
-    rows: &[&Observation],
-    seconds: f64,
-    timeout: Nanos,
-) -> LoadSummary {
-    let mut outcomes: BTreeMap<Outcome, u64> = BTreeMap::new();
-    rows.iter()
-        .for_each(|row| *outcomes.entry(row.outcome).or_default() += 1);
-    let answered = rows.iter().filter(|row| row.outcome.answered()).count();
-    let mut latency: Vec<Nanos> = rows.iter().map(|row| shown_latency(row, timeout)).collect();
-    let mut service: Vec<Nanos> = rows.iter().filter_map(|row| row.service_time()).collect();
-    let scored = rows.iter().filter(|row| row.correct.is_some()).count() as u64;
-    let good = rows.iter().filter(|row| row.correct == Some(true)).count() as u64;
-    LoadSummary {
-        phase,
-        request,
-        scheduled: rows.len() as u64,
-        outcomes: outcomes.into_iter().collect(),
-        rate: if seconds > 0.0 {
-            answered as f64 / seconds
-        } else {
-            0.0
-        },
-        latency: quantiles(&mut latency),
-        service_time: quantiles(&mut service),
-        accuracy: (scored > 0).then_some(Ratio {
-            good,
-            total: scored,
-        }),
-        bytes: rows
+/// What one phase and request came to. Beside the rows, two numbers for each are held.
+#[derive(Default)]
+struct Group {
+    outcomes: BTreeMap<Outcome, u64>,
+    latency: Vec<Nanos>,
+    service: Vec<Nanos>,
+    /// Answers that had a truth, and those of them that agreed with it.
+    scored: u64,
+    right: u64,
+    bytes: u64,
+}
+
+impl Group {
+    fn add(&mut self, row: &Observation, timeout: Nanos) {
+        *self.outcomes.entry(row.outcome).or_default() += 1;
+        self.latency.push(shown_latency(row, timeout));
+        self.service.extend(row.service_time());
+        self.scored += u64::from(row.correct.is_some());
+        self.right += u64::from(row.correct == Some(true));
+        self.bytes = self.bytes.saturating_add(row.bytes.into());
+    }
+
+    fn summary(mut self, phase: Phase, request: String, seconds: f64) -> LoadSummary {
+        let answered = self
+            .outcomes
             .iter()
-            .fold(0, |sum, row| sum.saturating_add(row.bytes)),
+            .filter(|(outcome, _)| outcome.answered());
+        let answered: u64 = answered.map(|(_, count)| count).sum();
+        LoadSummary {
+            phase,
+            request,
+            scheduled: self.latency.len() as u64,
+            rate: if seconds > 0.0 {
+                answered as f64 / seconds
+            } else {
+                0.0
+            },
+            latency: quantiles(&mut self.latency),
+            service_time: quantiles(&mut self.service),
+            outcomes: self.outcomes.into_iter().collect(),
+            accuracy: (self.scored > 0).then_some(Ratio {
+                good: self.right,
+                total: self.scored,
+            }),
+            bytes: self.bytes,
+        }
     }
 }
 
@@ -124,21 +137,31 @@ pub fn series(scenario: &Scenario, facts: &RunFacts, rows: &[Observation]) -> Ve
     };
     let place = |at: Nanos| (at.0 / SECOND).min(last) as usize;
     let mut points: Vec<SecondPoint> = (0..=last).map(|second| point(second, facts)).collect();
-    let mut latencies: Vec<(usize, Nanos)> = Vec::with_capacity(rows.len());
     for row in rows {
         points[place(row.due)].due += 1;
         let done = &mut points[place(row.done)];
         done.done += 1;
         done.failed += u64::from(row.outcome != Outcome::Expected);
-        latencies.push((place(row.due), shown_latency(row, timeout)));
     }
-    latencies.sort_unstable();
-    for group in latencies.chunk_by(|a, b| a.0 == b.0) {
-        let sorted: Vec<Nanos> = group.iter().map(|(_, latency)| *latency).collect();
-        let point = &mut points[group[0].0];
-        let at = |q| nearest_rank(&sorted, q).map(Nanos::as_secs_f64);
+    // Latencies by second, in one piece of memory: a counting sort.
+    let mut latencies = vec![Nanos(0); rows.len()];
+    let mut ends: Vec<usize> = Vec::with_capacity(points.len());
+    for point in &points {
+        ends.push(ends.last().copied().unwrap_or(0) + point.due as usize);
+    }
+    let mut free = ends.clone();
+    for row in rows {
+        let slot = &mut free[place(row.due)];
+        *slot -= 1;
+        latencies[*slot] = shown_latency(row, timeout);
+    }
+    for ((point, start), end) in points.iter_mut().zip(free).zip(ends) {
+        let sorted = &mut latencies[start..end];
+        sorted.sort_unstable();
+        let at = |q| nearest_rank(sorted, q).map(Nanos::as_secs_f64);
         (point.p50, point.p99, point.max) = (at(0.5), at(0.99), at(1.0));
     }
+    drop(latencies);
     in_flight(rows, &mut points, place);
     points
 }
@@ -165,23 +188,31 @@ fn point(second: u64, facts: &RunFacts) -> SecondPoint {
 
 /// Sweeps over sends and outcomes for the most requests out at once in each second.
 fn in_flight(rows: &[Observation], points: &mut [SecondPoint], place: impl Fn(Nanos) -> usize) {
-    let sent = rows
-        .iter()
-        .filter_map(|row| row.sent.map(|sent| (sent, row.done.max(sent))));
-    // At one instant ends sort before starts: a user's next request is not beside the one before.
-    let mut events: Vec<(Nanos, i64)> = sent
-        .flat_map(|(sent, done)| [(sent, 1), (done, -1)])
-        .collect();
-    events.sort_unstable();
+    let sent = || rows.iter().filter(|row| row.sent().is_some());
+    let mut starts: Vec<Nanos> = sent().filter_map(Observation::sent).collect();
+    let end = |row: &Observation| Some(row.done.max(row.sent()?));
+    let mut ends: Vec<Nanos> = sent().filter_map(end).collect();
+    starts.sort_unstable();
+    ends.sort_unstable();
+    let (mut starts, mut ends) = (starts.into_iter().peekable(), ends.into_iter().peekable());
     let mut out = 0_i64;
     let mut second = 0;
-    for (at, change) in events {
+    while let Some(end) = ends.peek().copied() {
+        // At one instant ends come before starts: a user's next request is not beside the one before.
+        let started = starts.next_if(|start| *start < end);
+        let at = started.unwrap_or(end);
         let here = place(at);
         for point in points.iter_mut().take(here + 1).skip(second + 1) {
             point.in_flight = out.max(0) as u64;
         }
         second = here;
-        out += change;
+        match started {
+            Some(_) => out += 1,
+            None => {
+                ends.next();
+                out -= 1;
+            }
+        }
         points[here].in_flight = points[here].in_flight.max(out.max(0) as u64);
     }
 }

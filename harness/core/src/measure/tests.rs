@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::observation::Outcome;
+use crate::observation::{Line, Outcome};
 use crate::record::{Generator, RUN_SCHEMA, RunFacts, Settled, Stop, Target};
 use crate::schedule::stretches;
 use crate::units::{Phase, Ratio, RequestId, Seed, SpanId, TraceId, UnixNanos};
@@ -60,7 +60,7 @@ fn facts() -> RunFacts {
 
 /// A request due at `due` ms, sent 1 ms later and done `latency` ms after due.
 fn row(due: u64, latency: u64, outcome: Outcome) -> Observation {
-    Observation {
+    Line {
         id: RequestId(due),
         request: 0,
         load: 0,
@@ -84,6 +84,7 @@ fn row(due: u64, latency: u64, outcome: Outcome) -> Observation {
         correct: None,
         detail: None,
     }
+    .into()
 }
 
 #[test]

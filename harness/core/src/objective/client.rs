@@ -29,8 +29,7 @@ fn wrong(key: &'static str, message: impl Into<String>, hint: impl Into<String>)
     }
 }
 
-const KEYS: &str =
-    "the keys are `request`, `outcome`, `latency`, `service_time`, `first_byte` and `metric`";
+const KEYS: &str = "the keys are `request`, `outcome`, `latency`, `service_time`, `first_byte`, `first_event`, `inter_event` and `metric`";
 
 /// The keys as written, before their meaning in their place is looked at.
 #[derive(Default)]
@@ -75,23 +74,21 @@ fn written(spec: &Map<String, Value>) -> Result<Written, Wrong> {
             "request" => found.request = Some(text.to_owned()),
             "outcome" => found.outcome = Some(wanted(text)?),
             "metric" => found.metric = Some(text.to_owned()),
-            "latency" => set_limit(&mut found, "latency", Time::Latency, text)?,
-            "service_time" => set_limit(&mut found, "service_time", Time::ServiceTime, text)?,
-            "first_byte" => set_limit(&mut found, "first_byte", Time::FirstByte, text)?,
-            "first_event" | "inter_event" => {
-                return Err(wrong(
-                    "",
-                    format!("`{key}` is not built yet"),
-                    "use `latency`, `service_time` or `first_byte`",
-                ));
-            }
-            other => return Err(wrong("", format!("unknown key `{other}`"), KEYS)),
+            other => match named_time(other) {
+                Some(time) => set_limit(&mut found, time, text)?,
+                None => return Err(wrong("", format!("unknown key `{other}`"), KEYS)),
+            },
         }
     }
     Ok(found)
 }
 
-fn set_limit(found: &mut Written, key: &'static str, time: Time, text: &str) -> Result<(), Wrong> {
+fn named_time(name: &str) -> Option<Time> {
+    Time::ALL.into_iter().find(|time| time.name() == name)
+}
+
+fn set_limit(found: &mut Written, time: Time, text: &str) -> Result<(), Wrong> {
+    let key = time.name();
     if found.limit.is_some() {
         return Err(wrong(
             key,
@@ -216,12 +213,7 @@ fn named(name: &str, written: &Written, place: Place) -> Result<ClientFigure, Wr
 
 fn quantile(name: &str) -> Result<ClientFigure, Wrong> {
     let parsed = name.rsplit_once("_p").and_then(|(time, percent)| {
-        let time = match time {
-            "latency" => Time::Latency,
-            "service_time" => Time::ServiceTime,
-            "first_byte" => Time::FirstByte,
-            _ => return None,
-        };
+        let time = named_time(time)?;
         let percent: f64 = percent.parse().ok()?;
         (percent > 0.0 && percent < 100.0).then_some(ClientFigure::Quantile {
             time,
@@ -232,7 +224,7 @@ fn quantile(name: &str) -> Result<ClientFigure, Wrong> {
         wrong(
             "metric",
             format!("unknown metric `{name}`"),
-            "one of `rate`, `accuracy`, or a quantile: `latency_p99`, `service_time_p99.9`, `first_byte_p50`",
+            "one of `rate`, `accuracy`, or a quantile: `latency_p99`, `service_time_p99.9`, `first_byte_p50`, `first_event_p95`, `inter_event_p99`",
         )
     })
 }

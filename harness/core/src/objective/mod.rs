@@ -316,6 +316,39 @@ pub enum Time {
     ServiceTime,
     /// From due to the head of the answer.
     FirstByte,
+    /// From due to the first event of a streamed answer.
+    FirstEvent,
+    /// The longest gap between one event of a streamed answer and the next; zero with one event.
+    InterEvent,
+}
+
+impl Time {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Latency,
+        Self::ServiceTime,
+        Self::FirstByte,
+        Self::FirstEvent,
+        Self::InterEvent,
+    ];
+
+    /// Its key in a `LoadClient` spec.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Latency => "latency",
+            Self::ServiceTime => "service_time",
+            Self::FirstByte => "first_byte",
+            Self::FirstEvent => "first_event",
+            Self::InterEvent => "inter_event",
+        }
+    }
+
+    /// Whether only a streamed answer has it.
+    #[must_use]
+    pub fn of_stream(self) -> bool {
+        matches!(self, Self::FirstEvent | Self::InterEvent)
+    }
 }
 
 impl Objective {

@@ -188,6 +188,8 @@ fn load_client() -> Value {
             "latency": limit("Time from due to done, e.g. `<= 250ms`."),
             "service_time": limit("Time from sent to done, e.g. `<= 250ms`."),
             "first_byte": limit("Time from due to the head of the answer, e.g. `<= 250ms`."),
+            "first_event": limit("Time from due to the first event of a streamed answer, e.g. `<= 250ms`."),
+            "inter_event": limit("The longest gap between two events of a streamed answer, e.g. `<= 80ms`."),
             "metric": {"type": "string", "description": "accuracy; for a thresholdMetric also rate, or a quantile such as latency_p99."}
         },
         "additionalProperties": {"type": "string"}

@@ -82,6 +82,45 @@ fn criteria_beside_the_target_are_read_as_values() {
 }
 
 #[test]
+fn times_of_a_stream_are_limits_and_quantiles() {
+    use super::{ClientFigure, Time};
+    let limited = |key: &str| {
+        let text = ratio("").replace("{outcome: expected}", &format!("{{{key}: \"<= 80ms\"}}"));
+        let Indicator::Ratio {
+            part: Metric::Client(metric),
+            ..
+        } = read(&text).remove(0).indicator
+        else {
+            panic!("no ratio of the client's");
+        };
+        match metric.figure {
+            ClientFigure::Count { limit, .. } => limit.map(|limit| limit.time),
+            other => panic!("{other:?}"),
+        }
+    };
+    let named = |name: &str| {
+        let text = threshold("").replace("latency_p99", name);
+        let Indicator::Threshold {
+            metric: Metric::Client(metric),
+            ..
+        } = read(&text).remove(0).indicator
+        else {
+            panic!("no threshold of the client's");
+        };
+        match metric.figure {
+            ClientFigure::Quantile { time, .. } => time,
+            other => panic!("{other:?}"),
+        }
+    };
+    for time in Time::ALL {
+        assert_eq!(limited(time.name()), Some(time));
+        assert_eq!(named(&format!("{}_p99", time.name())), time);
+    }
+    let told = refused(&threshold("").replace("latency_p99", "gap_p99"));
+    assert!(told.contains("inter_event_p99"), "{told}");
+}
+
+#[test]
 fn a_warning_that_is_no_stricter_is_told_with_its_place() {
     let told = refused(&ratio("harness/warn: \"0.98\""));
     assert_eq!(

@@ -173,7 +173,7 @@ fn a_baseline_that_cannot_be_used_is_never_a_pass() {
         ("itself", |r| r.facts.run_id = "r2".into(), "this very run"),
         (
             "invalid",
-            |r| r.each(|_, row| row.sent = row.sent.map(|_| Nanos(row.due.0 + 900_000_000))),
+            |r| r.each(|_, row| row.set_sent(row.sent().map(|_| Nanos(row.due.0 + 900_000_000)))),
             "invalid (late_sends)",
         ),
         (

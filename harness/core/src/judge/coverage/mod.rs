@@ -89,7 +89,7 @@ pub(super) fn survey(record: &RunRecord) -> Survey {
     };
     let mut survey = Survey {
         coverage: Coverage {
-            sent: count(|r| r.sent.is_some()),
+            sent: count(|r| r.sent().is_some()),
             answered: count(|r| r.outcome.answered()),
             sources: Vec::new(),
         },

@@ -190,7 +190,7 @@ pub(super) fn survey(record: &RunRecord, survey: &mut Survey) -> SourceCoverage 
 /// How far the service's clock is from ours at least: 0 when its span lies within the request's own
 /// times, else the distance, in seconds.
 fn offset(record: &RunRecord, row: &Observation, span: &Span) -> Option<f64> {
-    let sent = record.facts.wall(row.sent?).0 as f64;
+    let sent = record.facts.wall(row.sent()?).0 as f64;
     let done = record.facts.wall(row.done).0 as f64;
     let (start, end) = (span.start as f64, span.end as f64);
     let early = sent - start;

@@ -65,7 +65,7 @@ fn a_late_generator_is_not_the_services_fault() {
     let mut run = Run::healthy();
     run.each(|n, row| {
         if n.is_multiple_of(10) {
-            row.sent = row.sent.map(|at| Nanos(at.0 + 600 * MS));
+            row.set_sent(row.sent().map(|at| Nanos(at.0 + 600 * MS)));
             row.done = Nanos(row.done.0 + 600 * MS);
         }
     });

@@ -5,10 +5,12 @@ use std::time::Duration;
 use super::{Trap, gone, where_asked};
 use crate::observation::Outcome;
 use crate::query::Backend;
-use crate::record::{FaultApplied, Stop};
+use crate::record::context::ShardRun;
+use crate::record::{FaultApplied, Generator, Stop};
 use crate::report::model::Gate;
 use crate::report::model::Verdict::{Fail, Inconclusive, Invalid, Pass};
 use crate::scenario::{Dur, Fault, FaultKind};
+use crate::schedule::Shard;
 use crate::units::{Nanos, Phase};
 
 const CLASS: &str = "Generator, run and target";
@@ -24,7 +26,10 @@ pub(super) fn fault() -> Fault {
 }
 
 pub(super) fn traps() -> Vec<Trap> {
-    [run(), load()].into_iter().flatten().collect()
+    [run(), load(), streams(), shards()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn run() -> Vec<Trap> {
@@ -33,7 +38,7 @@ fn run() -> Vec<Trap> {
         invalid("the generator sends late", "late_sends", |r| {
             r.each(|n, row| {
                 if n % 10 == 0 {
-                    row.sent = Some(Nanos(row.due.0 + 11_000_000));
+                    row.set_sent(Some(Nanos(row.due.0 + 11_000_000)));
                     row.done.0 += 11_000_000;
                 }
             });
@@ -166,7 +171,7 @@ fn load() -> Vec<Trap> {
             r.each(|n, row| {
                 if n % 20 == 0 {
                     row.outcome = Outcome::Dropped;
-                    row.sent = None;
+                    row.set_sent(None);
                     row.done = row.due;
                     row.status = None;
                 }
@@ -222,5 +227,162 @@ fn load() -> Vec<Trap> {
         })
         .wrong("inconclusive: one outage is one event")
         .why("half of all requests is too much even for a single event where 1 % may miss"),
+    ]
+}
+
+/// Answers are streams of four events, 5 ms apart, and this is what is good of them.
+fn streamed(r: &mut super::Run, good: &str) {
+    r.slo(&format!(
+        "apiVersion: openslo/v1\nkind: SLO\nmetadata: {{name: stream, annotations: {{harness/signal: latency}}}}\n\
+         spec:\n  service: s\n  indicator:\n    metadata: {{name: stream}}\n    spec:\n      ratioMetric:\n        \
+         counter: true\n        \
+         good: {{metricSource: {{type: LoadClient, spec: {{request: classify, {good}}}}}}}\n        \
+         total: {{metricSource: {{type: LoadClient, spec: {{request: classify}}}}}}\n  \
+         timeWindow: [{{duration: 28d, isRolling: true}}]\n  budgetingMethod: Occurrences\n  \
+         objectives: [{{displayName: stream, target: 0.99}}]\n",
+    ));
+    r.each(|_, row| {
+        row.set_events(
+            Some(Nanos(row.due.0 + 5_000_000)),
+            vec![Nanos(5_000_000); 3],
+        );
+    });
+}
+
+fn streams() -> Vec<Trap> {
+    vec![
+        Trap::new(CLASS, "no answer was read as a stream", Inconclusive, "evidence_missing", |r| {
+            r.each(|_, row| row.set_events(None, Vec::new()));
+        })
+        .base(|r| streamed(r, "first_event: \"<= 300ms\""))
+        .wrong("pass: no first event was late; or fail: none came in time")
+        .why("answers that are not read as streams say nothing of their events"),
+        Trap::new(CLASS, "answers that end before their first event", Fail, "objective_missed", |r| {
+            r.each(|n, row| {
+                if n % 20 == 0 {
+                    row.set_events(None, Vec::new());
+                }
+            });
+        })
+        .base(|r| streamed(r, "first_event: \"<= 300ms\""))
+        .wrong("pass: every first event that came was quick")
+        .why("an event that never came is later than any limit"),
+        Trap::new(CLASS, "one long gap among many short ones", Fail, "objective_missed", |r| {
+            r.each(|n, row| {
+                if n % 20 == 0 {
+                    let mut gaps = vec![Nanos(1_000_000); 500];
+                    gaps[250] = Nanos(900_000_000);
+                    row.set_events(row.first_event(), gaps);
+                }
+            });
+        })
+        .base(|r| streamed(r, "inter_event: \"<= 80ms\""))
+        .wrong("pass: of all gaps of all answers hardly one in a thousand is long")
+        .why("a reader waits through the longest gap of an answer, and it is the answer that is counted"),
+        Trap::new(CLASS, "more gaps than are kept, all that are kept short", Fail, "objective_missed", |r| {
+            r.each(|n, row| {
+                if n % 20 == 0 {
+                    row.set_events(row.first_event(), vec![Nanos(1_000_000); crate::observation::MOST_GAPS]);
+                }
+            });
+        })
+        .base(|r| streamed(r, "inter_event: \"<= 80ms\""))
+        .wrong("pass: no gap is over the limit")
+        .why("what was not kept may be longer"),
+    ]
+}
+
+fn shard(index: u32) -> Shard {
+    format!("{index}/2").parse().unwrap()
+}
+
+fn is_of(r: &super::Run, row: &crate::observation::Observation, index: u32) -> bool {
+    Shard::of_request(&r.scenario, row.id, 2) == shard(index)
+}
+
+/// The same run, merged from two shards.
+fn merged(r: &mut super::Run) {
+    r.facts.context.shards = [0, 1]
+        .map(|index| ShardRun {
+            shard: shard(index),
+            run_id: format!("shard-{index}"),
+            manifest_sha256: String::new(),
+            started: r.facts.started,
+            drained: r.facts.drained,
+            generator: Generator {
+                scheduled: r.rows.iter().filter(|row| is_of(r, row, index)).count() as u64,
+                ..r.facts.generator.clone()
+            },
+        })
+        .to_vec();
+}
+
+fn shards() -> Vec<Trap> {
+    let invalid = |name, code, spoil| Trap::new(CLASS, name, Invalid, code, spoil).base(merged);
+    vec![
+        Trap::new(
+            CLASS,
+            "one shard of two, all of whose requests were answered well",
+            Inconclusive,
+            "one_shard",
+            |r| {
+                r.facts.context.shard = Some(shard(0));
+            },
+        )
+        .wrong("pass: every objective is met")
+        .why("it sent half of the load; what the other half met with is not known"),
+        Trap::new(
+            CLASS,
+            "one shard of two, at half the rate that an objective asks for",
+            Inconclusive,
+            "one_shard",
+            |r| {
+                r.facts.context.shard = Some(shard(0));
+                let half = |r: &mut super::Run| {
+                    let keep: Vec<_> = r.rows.iter().map(|row| is_of(r, row, 0)).collect();
+                    let mut keep = keep.into_iter();
+                    r.rows.retain(|_| keep.next().unwrap());
+                };
+                half(r);
+                r.facts.generator.scheduled = r.rows.len() as u64;
+            },
+        )
+        .wrong("fail: too few answers a second; or invalid: the service counted others' requests")
+        .why("the rest of the rate, and of what was counted, is the other shard's"),
+        invalid("shards that ran one after the other", "shards", |r| {
+            r.facts.context.shards[1].started.0 += 60_000_000_000;
+        })
+        .wrong("pass on the sum of the two")
+        .why("the service never bore more than half of the load"),
+        invalid("the same shard twice", "shards", |r| {
+            r.facts.context.shards[1] = r.facts.context.shards[0].clone();
+        })
+        .why("half of the load is missing"),
+        invalid("a shard's rows under another's number", "shards", |r| {
+            let [a, b] = &mut r.facts.context.shards[..] else {
+                unreachable!()
+            };
+            a.generator.scheduled += 10;
+            b.generator.scheduled -= 10;
+        })
+        .wrong("pass: as many rows as were scheduled")
+        .why("each shard has to hold its own rows, all of them"),
+        invalid("one shard of two sends late", "late_sends", |r| {
+            let late: Vec<_> = r
+                .rows
+                .iter()
+                .filter(|row| row.phase == Phase::Measure && is_of(r, row, 1))
+                .take(9)
+                .map(|row| row.id)
+                .collect();
+            r.each(|_, row| {
+                if late.contains(&row.id) {
+                    row.set_sent(Some(Nanos(row.due.0 + 11_000_000)));
+                    row.done.0 += 11_000_000;
+                }
+            });
+        })
+        .wrong("pass: fewer than 1 % of all were late")
+        .why("each generator has to keep its schedule; the others' requests do not excuse it"),
     ]
 }

@@ -86,7 +86,7 @@ pub(super) fn traps() -> Vec<Trap> {
             // The service's answers take 8 ms from being sent; the backlog grows all the same.
             r.each(|n, row| {
                 let late = n as u64 * 1_000_000;
-                row.sent = Some(Nanos(row.due.0 + late));
+                row.set_sent(Some(Nanos(row.due.0 + late)));
                 row.done = Nanos(row.due.0 + late + 8_000_000);
             });
         })
