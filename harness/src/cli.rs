@@ -12,6 +12,7 @@ use harness_core::record::baseline::Baselines;
 use harness_core::record::context::Production;
 use harness_core::scenario::Rate;
 use harness_core::schedule::Shard;
+use harness_core::units::UnixNanos;
 use tracing_subscriber::EnvFilter;
 
 use crate::attack::{self, AttackArgs};
@@ -23,6 +24,7 @@ use crate::export;
 use crate::finished::{self, ExplainArgs, ReportArgs};
 use crate::init::{self, InitArgs};
 use crate::inputs::{self, Overrides};
+use crate::merge::{self, MergeArgs};
 use crate::output::{self, Format};
 use crate::rejudge;
 use crate::run::{self, Failure, RunOptions};
@@ -59,6 +61,8 @@ enum Command {
     Run(RunArgs),
     /// Judge a finished run again, offline, from what it recorded.
     Judge(JudgeArgs),
+    /// Put the runs of all shards of one schedule together and judge them as one run.
+    Merge(MergeArgs),
     /// Put load on one URL, without a scenario file.
     Attack(Box<AttackArgs>),
     /// Write a first scenario and its objectives for a URL.
@@ -142,6 +146,11 @@ fn production_rate(text: &str) -> Result<f64, String> {
     }
 }
 
+fn instant(text: &str) -> Result<UnixNanos, String> {
+    UnixNanos::parse_rfc3339(text)
+        .ok_or_else(|| "is no instant of RFC 3339, such as 2026-11-26T08:00:00Z".into())
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum SchemaOf {
     /// Scenario files.
@@ -218,6 +227,14 @@ struct RunArgs {
     /// A Grafana that reports link into.
     #[arg(long, value_name = "URL")]
     grafana: Option<String>,
+    /// Send part i of N of the schedule only, i from 0. The run is inconclusive by itself: `harness
+    /// merge` puts the shards together.
+    #[arg(long, value_name = "i/N", default_value = "0/1", conflicts_with_all = ["retries", "baseline"])]
+    shard: Shard,
+    /// Begin the load at this instant, by the wall clock: 2026-11-26T08:00:00Z. For shards, which have
+    /// to begin together.
+    #[arg(long, value_name = "TIME", value_parser = instant, conflicts_with = "retries")]
+    start_at: Option<UnixNanos>,
     /// Form of the report on stdout.
     #[arg(long, value_enum, default_value = "terminal")]
     format: Format,
@@ -239,7 +256,8 @@ pub struct OverArgs {
     pub env: Vec<(String, String)>,
 }
 
-fn variable(text: &str) -> Result<(String, String), String> {
+/// `NAME=VALUE`, apart.
+pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("is not NAME=VALUE".into()),
@@ -350,6 +368,7 @@ fn execute(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Run(args) => in_runtime(run::run(args.into())),
         Command::Judge(args) => judge(&args),
+        Command::Merge(args) => in_runtime(merge::merge(args)),
         Command::Attack(args) => in_runtime(attack::attack(&args)),
         Command::Init(args) => {
             let files = init::init(&args)?;
@@ -438,6 +457,8 @@ impl From<RunArgs> for RunOptions {
                 .production_query
                 .map(Production::Query)
                 .or(args.beside.production_rate.map(Production::Rate)),
+            shard: args.shard,
+            start_at: args.start_at,
             quiet: args.quiet,
             format: args.format,
         }

@@ -20,6 +20,17 @@ impl Clock {
         Self { zero, wall }
     }
 
+    /// A clock whose zero is an instant of the wall clock still to come; `None` when it has passed.
+    #[must_use]
+    pub fn starting_at(wall: UnixNanos) -> Option<Self> {
+        let (zero, now) = (now(), wall_now());
+        let lead = wall.0.checked_sub(now.0)?;
+        Some(Self {
+            zero: zero + Nanos(lead).as_duration(),
+            wall,
+        })
+    }
+
     /// Time since zero; zero before it.
     #[must_use]
     pub fn now(&self) -> Nanos {

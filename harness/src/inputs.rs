@@ -170,6 +170,16 @@ pub struct Overrides {
 }
 
 impl Overrides {
+    /// A variable of the scenario: as given, else of the environment.
+    fn variable(&self, name: &str) -> Option<String> {
+        let mut given = self.env.iter().rev();
+        let given = given.find(|(given, _)| given == name);
+        given.map_or_else(
+            || std::env::var(name).ok(),
+            |(_, value)| Some(value.clone()),
+        )
+    }
+
     fn apply(&self, scenario: &mut Scenario) {
         let telemetry = &mut scenario.spec.telemetry;
         let put = |slot: &mut Option<harness_core::scenario::BackendAddress>,
@@ -217,15 +227,8 @@ pub fn scenario(path: &Path, overrides: &Overrides) -> Result<ScenarioRead, Prob
     let name = path.display().to_string();
     let text = set::apply(&text, &name, &overrides.set)?;
     let parsed = Scenario::parse(&text, &name)?;
-    let given = |variable: &str| {
-        let mut given = overrides.env.iter().rev();
-        given
-            .find(|(name, _)| name == variable)
-            .map(|(_, value)| value.clone())
-    };
-    let (mut scenario, secrets) = parsed.resolve(&name, &|variable| {
-        given(variable).or_else(|| std::env::var(variable).ok())
-    })?;
+    let (mut scenario, secrets) =
+        parsed.resolve(&name, &|variable| overrides.variable(variable))?;
     overrides.apply(&mut scenario);
     Ok(ScenarioRead {
         text,
@@ -358,6 +361,32 @@ pub fn of_texts(name: &str, text: String, slos: Vec<(String, String)>) -> Result
         slos,
         objectives,
         datasets,
+        base: PathBuf::new(),
+    })
+}
+
+/// Scenario and objectives of a run that was made already, to ask its backends about it. Its datasets
+/// are not needed for that.
+///
+/// # Errors
+/// Everything wrong that was found.
+pub fn of_shard(
+    text: String,
+    slos: Vec<(String, String)>,
+    overrides: &Overrides,
+) -> Result<Inputs, Problems> {
+    let name = "scenario.yaml";
+    let resolved = Scenario::parse(&text, name)?;
+    let (mut scenario, secrets) =
+        resolved.resolve(name, &|variable| overrides.variable(variable))?;
+    overrides.apply(&mut scenario);
+    Ok(Inputs {
+        objectives: objective::parse(&slos)?,
+        text,
+        scenario,
+        secrets,
+        slos,
+        datasets: BTreeMap::new(),
         base: PathBuf::new(),
     })
 }

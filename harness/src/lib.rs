@@ -4,7 +4,8 @@
 //! evidence ([`embedded`]), the [`target`] and the load ([`drive`], [`send`], [`trace`],
 //! [`recorder`]), waits until the telemetry is complete ([`settle`], [`backends`]), seals the
 //! [`run_dir`] and has it judged from there ([`output`]): a live verdict and one made offline take
-//! the same road. `rejudge` puts new questions to the evidence of an old run.
+//! the same road. `rejudge` puts new questions to the evidence of an old run, `merge` puts the runs of
+//! a schedule's shards together.
 
 mod alarm;
 pub mod attack;
@@ -24,6 +25,7 @@ pub mod histograms;
 pub mod init;
 pub mod inputs;
 pub mod lint;
+pub mod merge;
 pub mod observed;
 pub mod output;
 pub mod own;

@@ -18,7 +18,7 @@ use crate::trace::{SpanMaker, SpanQueue};
 /// Longest a row waits in memory before the operating system has it.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
 /// How long a disk that takes nothing is offered the rest again when the load is over.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything that one observation is handed to.
 pub struct Recorder {
@@ -34,6 +34,8 @@ pub struct Recorder {
     pub clock: Clock,
     /// Where rows go that the run's own disk does not take in the end.
     pub rescue: PathBuf,
+    /// How long it is offered them: [`PATIENCE`].
+    pub patience: Duration,
 }
 
 /// What a recorder leaves, beside the rows in the log.
@@ -77,6 +79,9 @@ impl Recorder {
             let stop = why.map(|why| Stop::CannotRecord(why.to_string())).or(stop);
             if let Some(stop) = stop.filter(|_| !ended) {
                 ended = true;
+                if let Stop::CannotRecord(why) = &stop {
+                    tracing::error!(%why, "the load is ended; rows are offered to the disk again");
+                }
                 end(stop);
             }
         }
@@ -104,7 +109,7 @@ impl Recorder {
 
     /// Offers the rest to the disk until it takes it or patience ends; then saves it elsewhere.
     fn close(&mut self) -> Result<(), RunDirError> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.patience;
         loop {
             match self.log.close() {
                 Ok(()) => return Ok(()),
@@ -128,5 +133,102 @@ impl Recorder {
             },
             other => other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+
+    use harness_core::observation::{Line, Outcome};
+    use harness_core::scenario::Scenario;
+    use harness_core::units::{Phase, RequestId, SpanId, TraceId};
+
+    use super::*;
+    use crate::run_dir::LogFile;
+
+    /// A disk that is full and stays so.
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl LogFile for Full {
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn row(n: u64) -> Observation {
+        Line {
+            id: RequestId(n),
+            request: 0,
+            load: 0,
+            phase: Phase::Measure,
+            due: Nanos(n),
+            sent: Some(Nanos(n)),
+            first_byte: None,
+            done: Nanos(n + 1),
+            outcome: Outcome::Expected,
+            status: Some(200),
+            bytes: 2,
+            first_event: None,
+            gaps: Vec::new(),
+            trace: TraceId([1; 16]),
+            span: SpanId([1; 8]),
+            sampled: false,
+            correct: None,
+            detail: None,
+        }
+        .into()
+    }
+
+    #[test]
+    fn a_disk_that_stays_full_ends_the_load_once_and_its_rows_are_saved_elsewhere() {
+        let scenario = Scenario::parse(
+            "apiVersion: harness/v1\nkind: Scenario\nmetadata: {name: full}\nspec:\n  seed: 1\n  \
+             target: {url: \"http://127.0.0.1:1\"}\n  requests: [{name: ping, method: GET, path: /}]\n  \
+             loads: [{name: l, mix: {ping: 1}, executor: constant-vus, vus: 1, stages: [{phase: measure, for: 1s}]}]\n",
+            "full.yaml",
+        )
+        .unwrap();
+        let keep = tempfile::tempdir().unwrap();
+        let rescue = keep.path().join("rest.jsonl");
+        let recorder = Recorder {
+            log: Log::over(PathBuf::from("requests.jsonl"), Box::new(Full)),
+            live: Arc::new(Mutex::new(Measurements::new(&scenario))),
+            spans: None,
+            abort: AbortWatch::new(&scenario),
+            clock: Clock::starting_in(Duration::ZERO),
+            rescue: rescue.clone(),
+            patience: Duration::ZERO,
+        };
+        let (rows, batches) = std::sync::mpsc::channel();
+        let (ended, stops) = std::sync::mpsc::channel();
+        // More than is collected before the disk is asked, twice.
+        rows.send((0..2_000).map(row).collect()).unwrap();
+        rows.send((2_000..2_500).map(row).collect()).unwrap();
+        drop(rows);
+        let error = recorder
+            .run(&batches, |stop| ended.send(stop).unwrap())
+            .unwrap_err()
+            .to_string();
+        drop(ended);
+        let stops: Vec<Stop> = stops.iter().collect();
+        assert!(matches!(stops[..], [Stop::CannotRecord(_)]), "{stops:?}");
+        let name = rescue.display().to_string();
+        assert!(
+            error.contains("requests.jsonl") && error.contains(&name),
+            "{error}"
+        );
+        let saved = std::fs::read_to_string(&rescue).unwrap();
+        assert_eq!(saved.lines().count(), 2_500);
     }
 }

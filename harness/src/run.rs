@@ -17,9 +17,9 @@ use harness_core::record::{
 };
 use harness_core::report::model::{Report, Verdict};
 use harness_core::request::Planner;
-use harness_core::scenario::{Grafana, Scenario};
+use harness_core::scenario::{Executor, Grafana, Scenario};
 use harness_core::schedule::{self, Shard, Tapes};
-use harness_core::units::{Nanos, Seed};
+use harness_core::units::{Nanos, Seed, UnixNanos};
 use rand::RngExt as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,7 @@ use crate::observed::Observed;
 use crate::output::{self, Format};
 use crate::own;
 use crate::progress::Progress;
-use crate::recorder::{Recorded, Recorder};
+use crate::recorder::{self, Recorded, Recorder};
 use crate::redact::{hide, redact};
 use crate::retry;
 use crate::run_dir::{self, FinishedRun, RunDir};
@@ -66,6 +66,10 @@ pub struct RunOptions {
     pub retries: u32,
     /// Traffic in production.
     pub production: Option<Production>,
+    /// The part of the schedule to send.
+    pub shard: Shard,
+    /// When the load is to begin, by the wall clock; at once where not given.
+    pub start_at: Option<UnixNanos>,
     /// Nothing on stderr but errors.
     pub quiet: bool,
     /// Form of what is printed at the end.
@@ -89,6 +93,9 @@ pub enum Failure {
 pub async fn run(options: RunOptions) -> Result<u8, Failure> {
     let inputs = inputs::load(&options.scenario, &options.overrides)
         .map_err(|wrong| Failure::Config(wrong.to_string()))?;
+    if options.shard.is_part() {
+        shardable(&inputs.scenario).map_err(Failure::Config)?;
+    }
     let progress = Progress::new(options.quiet);
     let name = &inputs.scenario.metadata.name;
     let out = options
@@ -101,7 +108,8 @@ pub async fn run(options: RunOptions) -> Result<u8, Failure> {
         strict: options.strict,
         production: options.production.clone(),
         earlier: baseline::beside(&out, &run_dir::sha256(&inputs.text)),
-        attempt: None,
+        shard: Some(options.shard).filter(|shard| shard.is_part()),
+        ..Context::default()
     };
     let mut earlier = Vec::new();
     let mut number = 1;
@@ -137,6 +145,29 @@ pub async fn run(options: RunOptions) -> Result<u8, Failure> {
     written.map_err(Failure::Internal)?;
     progress.say(&format!("report: {}", out.join("report.html").display()));
     Ok(report.exit_code)
+}
+
+/// Whether several processes can send a scenario's load together: all must see one target and one
+/// body of evidence.
+fn shardable(scenario: &Scenario) -> Result<(), String> {
+    let spec = &scenario.spec;
+    let telemetry = &spec.telemetry;
+    let all_real =
+        telemetry.prometheus.is_some() && telemetry.loki.is_some() && telemetry.tempo.is_some();
+    if spec.target.start.is_some() {
+        return Err("--shard: spec.target.start would start a target for each shard; start it once and give its spec.target.url".into());
+    }
+    if telemetry.embedded.is_some() && !all_real {
+        return Err("--shard: the embedded backends live in each shard's own process; run `harness stack` once, or real backends, and name them in spec.telemetry".into());
+    }
+    let together = |load: &&harness_core::scenario::Load| load.executor == Executor::MultiStream;
+    match spec.loads.iter().find(together) {
+        Some(load) => Err(format!(
+            "--shard: load `{}` is MultiStream, whose samples wait for one another and cannot be parted",
+            load.name
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Digests of the files that the scenario names.
@@ -185,8 +216,12 @@ pub(crate) async fn attempt(
     let ended = match prepared {
         Ok(()) => {
             let baselines = baselines.as_ref();
+            let part = Part {
+                shard: options.shard,
+                start_at: options.start_at,
+            };
             load(
-                inputs, baselines, &mut facts, &mut stage, &dir, &signals, progress,
+                inputs, baselines, part, &mut facts, &mut stage, &dir, &signals, progress,
             )
             .await
         }
@@ -243,7 +278,7 @@ fn baselines(
     Some(taken)
 }
 
-fn keep(error: run_dir::RunDirError) -> Failure {
+pub(crate) fn keep(error: run_dir::RunDirError) -> Failure {
     Failure::Internal(format!("the run cannot be kept: {error}"))
 }
 
@@ -310,10 +345,22 @@ fn grafana(scenario: &Scenario) -> Option<Grafana> {
     Some(grafana)
 }
 
+/// Which part of the schedule is sent, and from when on.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    shard: Shard,
+    start_at: Option<UnixNanos>,
+}
+
 /// The load itself, the wait for telemetry, and the questions.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "one caller, and a run is made of all of these"
+)]
 async fn load(
     inputs: &Inputs,
     baselines: Option<&Baselines>,
+    part: Part,
     facts: &mut RunFacts,
     stage: &mut Stage,
     dir: &RunDir,
@@ -325,7 +372,15 @@ async fn load(
     let planner = Planner::new(&scenario, &inputs.datasets, trace_seed)
         .map_err(|wrong| Failure::Config(wrong.to_string()))?;
     let log = dir.requests_log().map_err(keep)?;
-    let clock = Clock::starting_in(LEAD);
+    let clock = match part.start_at {
+        None => Clock::starting_in(LEAD),
+        Some(at) => Clock::starting_at(at).ok_or_else(|| {
+            let at = at.rfc3339();
+            Failure::Config(format!(
+                "--start-at {at} had passed when everything was ready: give it more time"
+            ))
+        })?,
+    };
     facts.started = clock.started();
     let options = SendOptions::of(&scenario, &inputs.base).map_err(Failure::Config)?;
     let sender = Sender::new(
@@ -356,6 +411,7 @@ async fn load(
         abort: AbortWatch::new(&scenario),
         clock,
         rescue: std::env::temp_dir().join(format!("{}.requests.jsonl", facts.run_id)),
+        patience: recorder::PATIENCE,
     };
     let ended_for = Arc::new(Mutex::new(None::<Stop>));
     let recording = {
@@ -376,7 +432,7 @@ async fn load(
         scenario: Arc::clone(&scenario),
         tapes: Tapes::read(&scenario, &inputs.datasets)
             .map_err(|wrong| Failure::Config(wrong.to_string()))?,
-        shard: Shard::WHOLE,
+        shard: part.shard,
         sender: Arc::clone(&sender),
         clock,
         observed,
@@ -404,7 +460,12 @@ async fn load(
     facts.drained = recorded?.drained;
     let rows = dir.requests().map_err(keep)?;
     end_with_iterations(facts, &scenario, &rows);
-    derive(dir, &scenario, facts, &rows, &live)?;
+    {
+        let live = live
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        derive(dir, &scenario, facts, &rows, &live)?;
+    }
     facts.generator.wall_seconds = clock.now().as_secs_f64();
     facts.generator.cpu_seconds = own::cpu_seconds()
         .zip(cpu_before)
@@ -444,6 +505,11 @@ async fn load(
         facts.target.exited = Some(status.to_string());
     }
 
+    if part.shard.is_part() {
+        // What the backends hold is of all shards: it is asked about when they are merged.
+        facts.settled.until = wall_now();
+        return Ok(AnswerBook::default());
+    }
     let stored = Scenario::parse(&inputs.text, "scenario.yaml")
         .map_err(|wrong| Failure::Internal(wrong.to_string()))?;
     let settling = Settling {
@@ -493,18 +559,15 @@ fn end_with_iterations(facts: &mut RunFacts, scenario: &Scenario, rows: &[Observ
 }
 
 /// Writes what is derived from rows and figures for other tools.
-fn derive(
+pub(crate) fn derive(
     dir: &RunDir,
     scenario: &Scenario,
     facts: &RunFacts,
     rows: &[Observation],
-    live: &Mutex<Measurements>,
+    measured: &Measurements,
 ) -> Result<(), Failure> {
-    let measured = live
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let histograms = dir.path().join("latency.hlog");
-    histograms::write(&histograms, scenario, facts, &measured).map_err(keep)?;
+    histograms::write(&histograms, scenario, facts, measured).map_err(keep)?;
     let columns = dir.path().join("requests.parquet");
     columns::write(&columns, scenario, rows)
         .map_err(|error| Failure::Internal(format!("{}: {error}", columns.display())))

@@ -237,17 +237,33 @@ fn parse_line<T: DeserializeOwned>(line: &str) -> Result<T, String> {
 
 fn read_log<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, RunDirError> {
     let mut rows = Vec::new();
-    for (number, line) in BufReader::new(File::open(path).map_err(io_error(path))?)
-        .lines()
-        .enumerate()
-    {
-        let line = line.map_err(io_error(path))?;
-        rows.push(parse_line(&line).map_err(|what| RunDirError::Changed {
-            path: path.to_owned(),
-            what: format!("line {} {what}", number + 1),
-        })?);
-    }
+    each_row(path, |row| {
+        rows.push(row);
+        Ok(())
+    })?;
     Ok(rows)
+}
+
+/// Reads an append log row by row, in one buffer.
+fn each_row<T: DeserializeOwned>(
+    path: &Path,
+    mut with: impl FnMut(T) -> Result<(), RunDirError>,
+) -> Result<(), RunDirError> {
+    let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(io_error(path))?);
+    let mut line = String::new();
+    let mut number = 0;
+    loop {
+        line.clear();
+        if file.read_line(&mut line).map_err(io_error(path))? == 0 {
+            return Ok(());
+        }
+        number += 1;
+        let row = parse_line(line.strip_suffix('\n').unwrap_or(&line));
+        with(row.map_err(|what| RunDirError::Changed {
+            path: path.to_owned(),
+            what: format!("line {number} {what}"),
+        })?)?;
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -463,6 +479,34 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A finished run of which every byte was checked; its rows and answers are still on disk.
+#[derive(Debug)]
+pub struct Sealed {
+    /// The directory with its manifest: of a run with `--retries` its last attempt.
+    pub dir: PathBuf,
+    /// Text of the scenario.
+    pub scenario: String,
+    /// Names and texts of the SLO files.
+    pub slos: Vec<(String, String)>,
+    /// The facts.
+    pub facts: RunFacts,
+    /// What was taken of earlier runs.
+    pub baselines: Option<Baselines>,
+}
+
+impl Sealed {
+    /// Hands over the observations one by one, in the order they were recorded.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is not as it was written, and what `with` refuses.
+    pub fn each_row(
+        &self,
+        with: impl FnMut(Observation) -> Result<(), RunDirError>,
+    ) -> Result<(), RunDirError> {
+        each_row(&self.dir.join("requests.jsonl"), with)
+    }
+}
+
 /// A finished run, as read back.
 #[derive(Debug)]
 pub struct FinishedRun {
@@ -486,6 +530,24 @@ pub struct FinishedRun {
 /// # Errors
 /// When the run was never finished, a file is missing or changed, or the format is another one.
 pub fn read(dir: &Path) -> Result<FinishedRun, RunDirError> {
+    let run = open(dir)?;
+    Ok(FinishedRun {
+        rows: read_log(&run.dir.join("requests.jsonl"))?,
+        answers: read_log::<Answer>(&run.dir.join("answers.jsonl"))?
+            .into_iter()
+            .collect(),
+        baselines: run.baselines,
+        scenario: run.scenario,
+        slos: run.slos,
+        facts: run.facts,
+    })
+}
+
+/// The same without reading rows and answers.
+///
+/// # Errors
+/// As [`read`].
+pub fn open(dir: &Path) -> Result<Sealed, RunDirError> {
     if !dir.is_dir() {
         let source = io::Error::new(io::ErrorKind::NotFound, "there is no such directory");
         return Err(RunDirError::Io {
@@ -565,15 +627,12 @@ pub fn read(dir: &Path) -> Result<FinishedRun, RunDirError> {
         false => None,
     };
     let scenario = dir.join("scenario.yaml");
-    Ok(FinishedRun {
+    Ok(Sealed {
         baselines,
         scenario: fs::read_to_string(&scenario).map_err(io_error(&scenario))?,
         slos,
         facts,
-        rows: read_log(&dir.join("requests.jsonl"))?,
-        answers: read_log::<Answer>(&dir.join("answers.jsonl"))?
-            .into_iter()
-            .collect(),
+        dir: dir.clone(),
     })
 }
 

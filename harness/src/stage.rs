@@ -69,15 +69,18 @@ impl Stage {
         let url = backends::without_credentials(&self.target.url);
         progress.say(&format!("target   {url} is ready"));
         self.start_scraping(scenario)?;
-        self.backends
-            .ready(BACKENDS_READY)
-            .await
-            .map_err(Stop::BackendUnreachable)?;
+        self.backends_ready().await?;
         for (backend, used) in &self.used {
             let kind = if used.embedded { " (embedded)" } else { "" };
             progress.say(&format!("evidence {backend} at {}{kind}", used.url));
         }
         Ok(())
+    }
+
+    /// Waits until all backends say that they are ready.
+    pub(crate) async fn backends_ready(&self) -> Result<(), Stop> {
+        let ready = self.backends.ready(BACKENDS_READY).await;
+        ready.map_err(Stop::BackendUnreachable)
     }
 
     pub(crate) async fn start_evidence(

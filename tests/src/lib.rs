@@ -1,5 +1,7 @@
 //! What the end-to-end tests share: the built binaries, short runs, and their reports.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -124,4 +126,38 @@ pub fn finished(output: Output, dir: PathBuf, keep: tempfile::TempDir) -> Run {
         dir,
         keep,
     }
+}
+
+/// A service on loopback, for as long as the test runs: it answers every request at once, or, with
+/// `answers` false, takes them and never says a word. Its base URL.
+///
+/// # Panics
+/// When there is no port for it.
+#[must_use]
+pub fn service(answers: bool) -> String {
+    fn serve(mut socket: TcpStream, answers: bool) -> std::io::Result<()> {
+        let mut read = Vec::new();
+        loop {
+            let mut bytes = [0; 4096];
+            let more = socket.read(&mut bytes)?;
+            if more == 0 {
+                return Ok(());
+            }
+            read.extend_from_slice(&bytes[..more]);
+            while let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+                read.drain(..end + 4);
+                if answers {
+                    socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")?;
+                }
+            }
+        }
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            std::thread::spawn(move || serve(socket, answers));
+        }
+    });
+    url
 }

@@ -15,7 +15,7 @@ use harness::clock::Clock;
 use harness::drive::{Drive, Exchange, Gauges};
 use harness::observed::Observed;
 use harness_core::measure::{Measurements, summaries};
-use harness_core::observation::{Observation, Outcome};
+use harness_core::observation::{Line, Observation, Outcome};
 use harness_core::record::{Generator, RUN_SCHEMA, RunFacts, Settled, Target};
 use harness_core::report::model::Quantiles;
 use harness_core::request::Captured;
@@ -79,12 +79,12 @@ impl Exchange for Service {
         tokio::time::sleep_until(self.clock.instant(complete).into()).await;
         drop(free);
         let mut seen = self.not_sent(&arrival, Outcome::Expected, self.clock.now(), "");
-        seen.sent = Some(sent);
+        seen.set_sent(Some(sent));
         (seen, Vec::new())
     }
 
     fn not_sent(&self, arrival: &Arrival, outcome: Outcome, at: Nanos, _: &str) -> Observation {
-        Observation {
+        Line {
             id: arrival.id,
             request: arrival.request,
             load: arrival.load,
@@ -104,6 +104,7 @@ impl Exchange for Service {
             correct: None,
             detail: None,
         }
+        .into()
     }
 }
 
@@ -294,6 +295,57 @@ async fn beyond_saturation_the_queue_shows_and_not_the_service() {
     let (latency, naive) = reported(&scenario, &rows);
     assert_eq!(naive.max, 0.01);
     assert!(latency.p99 > 900.0 * naive.p99, "{latency:?} {naive:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ramp_to_saturation_is_the_law_before_and_beyond_it() {
+    let law = Law {
+        at_once: 1,
+        complete: steady,
+    };
+    // From 0 to 150/s in a minute, where 100/s can be served: idle, then busy, from 40 s on too late.
+    let scenario = scenario(
+        "executor: ramping-arrival-rate, maxInFlight: 10000, stages: [{phase: measure, rate: 150/s, for: 60s}]",
+    );
+    let mut rows = drive(&scenario, law).await;
+    rows.sort_by_key(|row| row.id);
+    assert_eq!(rows.len(), 4_500);
+    // The n-th is due when the integral of the rate, 1.25 t², is n.
+    for (n, row) in rows.iter().enumerate() {
+        let due = (n as f64 / 1.25).sqrt() * 1e9;
+        assert!(
+            (row.due.0 as f64 - due).abs() <= 2.0,
+            "{n}: {} {due}",
+            row.due.0
+        );
+    }
+    // Virtual time ticks in milliseconds: a request is sent at the first tick at or after it is due.
+    let due: Vec<u64> = rows.iter().map(|row| row.due.0).collect();
+    let ticks: Vec<u64> = due.iter().map(|due| due.div_ceil(MS) * MS).collect();
+    let waited = due.iter().zip(&ticks).map(|(due, tick)| tick - due);
+    let latencies: Vec<u64> = queued(&ticks, law)
+        .iter()
+        .zip(waited)
+        .map(|(a, b)| a + b)
+        .collect();
+    is_the_law(&scenario, &rows, &latencies);
+
+    // Below saturation hardly anyone waits; at the end 500 are queued, five seconds of work.
+    let under: Vec<u64> = rows
+        .iter()
+        .zip(&latencies)
+        .filter(|(row, _)| row.due.0 < 30 * SECOND)
+        .map(|(_, l)| *l)
+        .collect();
+    assert!(*under.iter().max().expect("some") < 30 * MS);
+    assert!(
+        latencies[4_499].abs_diff(5 * SECOND) < SECOND / 10,
+        "{}",
+        latencies[4_499]
+    );
+    let (latency, naive) = reported(&scenario, &rows);
+    assert!(naive.max <= 0.011, "{naive:?}");
+    assert!(latency.p99 > 400.0 * naive.p99, "{latency:?} {naive:?}");
 }
 
 #[tokio::test(start_paused = true)]

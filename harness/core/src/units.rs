@@ -90,6 +90,14 @@ impl UnixNanos {
             )
     }
 
+    /// An instant as RFC 3339, with any offset and up to nanoseconds; `None` for anything else, and
+    /// before 1970.
+    #[must_use]
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let time = chrono::DateTime::parse_from_rfc3339(text).ok()?;
+        u64::try_from(time.timestamp_nanos_opt()?).ok().map(Self)
+    }
+
     /// Seconds since the epoch; exact to about 0.2 µs in this century.
     #[must_use]
     pub fn as_secs_f64(self) -> f64 {

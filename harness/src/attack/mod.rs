@@ -11,6 +11,7 @@ use std::time::Duration;
 use harness_core::record::context::Context;
 use harness_core::report::model::Verdict;
 use harness_core::scenario::{Dur, Rate, Share};
+use harness_core::schedule::Shard;
 use serde_json::{Map, Value, json};
 use url::Url;
 
@@ -155,6 +156,8 @@ pub async fn attack(args: &AttackArgs) -> Result<u8, Failure> {
         strict: false,
         retries: 0,
         production: None,
+        shard: Shard::WHOLE,
+        start_at: None,
         quiet: args.quiet,
         format: Format::Terminal,
     };

@@ -43,6 +43,7 @@ mod outlived;
 mod range;
 mod reading;
 mod saturation;
+mod shards;
 mod sides;
 #[cfg(test)]
 mod sliced;
@@ -149,6 +150,9 @@ fn judge_once(record: &RunRecord) -> Report {
     let survey = coverage::survey(record);
     let validity = validity::checks(record, &survey);
     let mut objectives = decide::results(record, &survey);
+    if let Some(shard) = shards::alone(record) {
+        shards::undecide(shard, &mut objectives);
+    }
     let production = budget::production(record);
     let rate = production.as_ref().ok().and_then(Option::as_ref);
     for (objective, result) in record.objectives.iter().zip(&mut objectives) {

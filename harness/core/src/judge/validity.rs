@@ -1,8 +1,6 @@
 //! Whether the run itself can be trusted: the generator kept its schedule, the right build answered,
 //! nobody else was sending, clocks agree.
 
-use std::collections::BTreeSet;
-
 use super::RunRecord;
 use super::client;
 use super::coverage::Survey;
@@ -23,6 +21,7 @@ pub(super) fn checks(record: &RunRecord, survey: &Survey) -> Vec<ValidityCheck> 
         schedule_complete(record),
         late_sends(record),
     ];
+    checks.extend(super::shards::together(record));
     checks.extend(super::generator::checks(record));
     checks.extend(faults_applied(record));
     checks.extend(expected_version(record, survey));
@@ -61,7 +60,9 @@ fn has_requests(record: &RunRecord) -> ValidityCheck {
 fn schedule_complete(record: &RunRecord) -> ValidityCheck {
     let scheduled = record.facts.generator.scheduled;
     let rows = record.rows.len() as u64;
-    let ids: BTreeSet<_> = record.rows.iter().map(|r| r.id).collect();
+    let mut ids: Vec<_> = record.rows.iter().map(|r| r.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
     let distinct = ids.len() as u64;
     let value = if distinct == rows {
         format!(
@@ -96,16 +97,23 @@ fn late_sends(record: &RunRecord) -> ValidityCheck {
         late += u64::from(by > allowed.over.0);
         worst = worst.max(by.as_secs_f64());
     }
+    // Of several generators the one that was latest counts: the others' requests do not excuse it.
+    let mut whose = String::new();
+    if let Some((shard, its_late, its_total)) = super::shards::latest(record, allowed.over.0) {
+        (late, total) = (its_late, its_total);
+        whose = format!(" of shard {shard}");
+    }
     let share = late as f64 / (total as f64).max(1.0);
     let over_ms = allowed.over.0.as_secs_f64() * 1000.0;
     check(
         "late_sends",
         Some(share <= allowed.share.0),
         format!(
-            "{} ({}) of {} requests sent more than {over_ms} ms late, the latest by {:.1} ms",
+            "{} ({}) of {} requests{whose} sent more than {over_ms} ms late, the latest{} by {:.1} ms",
             grouped(late),
             percent(share),
             grouped(total),
+            if whose.is_empty() { "" } else { " of all" },
             worst * 1000.0
         ),
         &format!("{} over {over_ms} ms", percent(allowed.share.0)),
@@ -200,7 +208,8 @@ fn foreign_traffic(record: &RunRecord, survey: &Survey) -> Option<ValidityCheck>
     let counted = [Backend::Prometheus, Backend::Loki]
         .into_iter()
         .find_map(|b| survey.counted.get(&b).map(|n| (b, *n)));
-    let (backend, counted) = counted?;
+    // Beside a shard there are the others, by right.
+    let (backend, counted) = counted.filter(|_| super::shards::alone(record).is_none())?;
     let beyond = counted.saturating_sub(sent);
     let ok = beyond as f64 <= sent as f64 * allowed;
     Some(check(

@@ -2,6 +2,7 @@
 
 use super::RunRecord;
 use super::coverage::Survey;
+use super::shards;
 use super::tiers;
 use crate::record::Stop;
 use crate::report::model::{Gate, ObjectiveResult, ValidityCheck, Verdict};
@@ -22,14 +23,18 @@ pub(super) fn answer(
     results: &[ObjectiveResult],
 ) -> Answer {
     let invalid = invalid(record, validity);
+    let shard = shards::alone(record);
     let mut failed = missed(results);
     let by_warning = failed.is_empty();
     let (warned, unsure) = match record.facts.context.strict {
-        true => tiers::strict(results),
-        false => Default::default(),
+        true if shard.is_none() => tiers::strict(results),
+        _ => Default::default(),
     };
     failed.extend(warned);
-    let mut open = open(record, survey, validity, results);
+    let mut open = match shard {
+        Some(shard) => vec![("one_shard", shards::unmerged(shard))],
+        None => open(record, survey, validity, results),
+    };
     open.extend(unsure.into_iter().map(|why| ("undecided", why)));
     let (verdict, exit_code, code) = if let Some((code, exit, _)) = invalid.first() {
         (Verdict::Invalid, *exit, Some(code.clone()))

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Generator;
 use crate::report::model::Verdict;
+use crate::schedule::Shard;
+use crate::units::{Nanos, UnixNanos};
 
 /// What a run was told, or saw around it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -27,6 +30,29 @@ pub struct Context {
     /// With `--retries`: which attempt this is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Attempt>,
+    /// With `--shard`: which part of the schedule this run sent. Such a run alone decides nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
+    /// Of a merged run: the shards that it was put together from, by their numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<ShardRun>,
+}
+
+/// One shard of a merged run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ShardRun {
+    /// Which part of the schedule.
+    pub shard: Shard,
+    /// Its own run id, which its requests carry in `baggage`.
+    pub run_id: String,
+    /// SHA-256 of its manifest, which holds the digests of all that it left.
+    pub manifest_sha256: String,
+    /// Wall-clock instant of its `Nanos(0)`, by its own clock.
+    pub started: UnixNanos,
+    /// When its last outcome was known.
+    pub drained: Nanos,
+    /// What its generator knew of itself.
+    pub generator: Generator,
 }
 
 /// Traffic in production: given, or to be asked of the run's Prometheus.

@@ -492,7 +492,10 @@ proptest! {
         let whole: Vec<Arrival> = driven(&spec, Shard::WHOLE, |_| 0);
         let mut parts = Vec::new();
         for index in 0..of {
-            parts.extend(driven(&spec, format!("{index}/{of}").parse().unwrap(), |_| 0));
+            let shard: Shard = format!("{index}/{of}").parse().unwrap();
+            let mine = driven(&spec, shard, |_| 0);
+            prop_assert!(mine.iter().all(|a| Shard::of_request(&spec, a.id, of) == shard));
+            parts.extend(mine);
         }
         parts.sort_by_key(|a| a.id);
         prop_assert_eq!(whole, parts);
@@ -508,8 +511,10 @@ proptest! {
             let mut whole = driven(&spec, Shard::WHOLE, |a| a.id.0 % 7 * SECOND / 10);
             let mut parts = Vec::new();
             for index in 0..of {
-                let shard = format!("{index}/{of}").parse().unwrap();
-                parts.extend(driven(&spec, shard, |a| a.id.0 % 7 * SECOND / 10));
+                let shard: Shard = format!("{index}/{of}").parse().unwrap();
+                let mine = driven(&spec, shard, |a| a.id.0 % 7 * SECOND / 10);
+                prop_assert!(mine.iter().all(|a| Shard::of_request(&spec, a.id, of) == shard));
+                parts.extend(mine);
             }
             whole.sort_by_key(|a| a.id);
             parts.sort_by_key(|a| a.id);
@@ -518,8 +523,10 @@ proptest! {
         let shared = load(&format!("executor: shared-iterations, vus: {}, iterations: {}, stages: [{{phase: measure, for: 1h}}]", vus.max(of), each * 10));
         let mut ids: Vec<u64> = Vec::new();
         for index in 0..of {
-            let shard = format!("{index}/{of}").parse().unwrap();
-            ids.extend(driven(&shared, shard, |_| SECOND).iter().map(|a| a.id.0));
+            let shard: Shard = format!("{index}/{of}").parse().unwrap();
+            let mine = driven(&shared, shard, |_| SECOND);
+            prop_assert!(mine.iter().all(|a| Shard::of_request(&shared, a.id, of) == shard));
+            ids.extend(mine.iter().map(|a| a.id.0));
         }
         ids.sort_unstable();
         prop_assert_eq!(ids, (0..each * 10).collect::<Vec<u64>>());

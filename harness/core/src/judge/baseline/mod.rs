@@ -99,6 +99,9 @@ fn unusable(wanted: &Wanted, record: &RunRecord, report: &Report) -> Option<Stri
             facts.service
         ));
     }
+    if let Some(shard) = super::shards::alone(record) {
+        return Some(format!("it is shard {shard} alone"));
+    }
     (report.verdict == Verdict::Invalid).then(|| {
         let code = report.reason_code.as_deref().unwrap_or("no reason given");
         format!("it is invalid ({code})")

@@ -1,0 +1,101 @@
+//! Runs of a part of a schedule, and runs merged from such parts.
+//!
+//! A shard alone sent one request in N: its rate is not the load's, its latencies are of a service that
+//! others loaded meanwhile, and what the service counted is mostly theirs. It neither passes nor fails.
+//! Merged runs hold every row of every shard, and are judged as the run of one process is; what each
+//! generator must hold for itself (its sends in time) is judged for each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::RunRecord;
+use super::client;
+use super::validity::check;
+use crate::report::model::{ObjectiveResult, ValidityCheck, Verdict};
+use crate::schedule::Shard;
+use crate::units::RequestId;
+
+/// Most that shards may have started apart, nanoseconds: rows lie on the schedule's own axis, on which
+/// all shards start together.
+const APART: u64 = 500_000_000;
+
+/// The shard that a run is, if it is only one of several.
+pub(super) fn alone(record: &RunRecord) -> Option<Shard> {
+    record.facts.context.shard.filter(|shard| shard.is_part())
+}
+
+/// Why a shard alone is not judged.
+pub(super) fn unmerged(shard: Shard) -> String {
+    format!(
+        "this is shard {shard}, one of {}, and the load was all of them: run `harness merge` on the {} run directories and judge that",
+        shard.of(),
+        shard.of()
+    )
+}
+
+/// Takes back what a shard's objectives seem to say.
+pub(super) fn undecide(shard: Shard, results: &mut [ObjectiveResult]) {
+    for result in results {
+        result.verdict = Verdict::Inconclusive;
+        result.reason = format!("{}; {}", unmerged(shard), result.reason);
+    }
+}
+
+/// Whether a merged run holds every shard once, each its own requests, at the same time.
+pub(super) fn together(record: &RunRecord) -> Option<ValidityCheck> {
+    let shards = &record.facts.context.shards;
+    let of = shards.first()?.shard.of();
+    let there: BTreeSet<Shard> = shards.iter().map(|run| run.shard).collect();
+    let numbers: Vec<String> = shards.iter().map(|run| run.shard.to_string()).collect();
+    let starts = || shards.iter().map(|run| run.started.0);
+    let apart = starts().max()?.saturating_sub(starts().min()?);
+    let mut counted: BTreeMap<Shard, u64> = BTreeMap::new();
+    for row in record.rows {
+        *counted.entry(of_row(record, row.id, of)).or_default() += 1;
+    }
+    let sent = |run: &&crate::record::context::ShardRun| {
+        counted.get(&run.shard).copied().unwrap_or(0) == run.generator.scheduled
+    };
+    let whole = there.len() == shards.len()
+        && shards.len() as u64 == u64::from(of)
+        && shards.iter().all(|run| run.shard.of() == of);
+    let value = format!(
+        "shards {}, started {:.0} ms apart{}",
+        numbers.join(", "),
+        apart as f64 / 1e6,
+        match shards.iter().find(|run| !sent(run)) {
+            Some(run) => format!(", and not the rows that shard {} scheduled", run.shard),
+            None => String::new(),
+        }
+    );
+    Some(check(
+        "shards",
+        Some(whole && apart <= APART && shards.iter().all(|run| sent(&run))),
+        value,
+        &format!(
+            "all {of}, each once with all of its rows, within {} ms",
+            APART / 1_000_000
+        ),
+        "merge every shard of one schedule once, and start them together with `--start-at`".into(),
+    ))
+}
+
+fn of_row(record: &RunRecord, id: RequestId, of: u32) -> Shard {
+    Shard::of_request(record.scenario, id, of)
+}
+
+/// Of a merged run, the shard with the largest share of late requests: the shard, and how many of its
+/// measured requests were later than `over` nanoseconds.
+pub(super) fn latest(record: &RunRecord, over: std::time::Duration) -> Option<(Shard, u64, u64)> {
+    let of = record.facts.context.shards.first()?.shard.of();
+    let mut counts: BTreeMap<Shard, (u64, u64)> = BTreeMap::new();
+    for row in client::rows(record, None) {
+        let (late, total) = counts.entry(of_row(record, row.id, of)).or_default();
+        *late += u64::from(row.lateness().as_duration() > over);
+        *total += 1;
+    }
+    let share = |(late, total): (u64, u64)| late as f64 / (total as f64).max(1.0);
+    counts
+        .into_iter()
+        .max_by(|(_, a), (_, b)| share(*a).total_cmp(&share(*b)))
+        .map(|(shard, (late, total))| (shard, late, total))
+}
