@@ -166,6 +166,7 @@ fn observations() -> Vec<Observation> {
             },
             status: (!late).then_some(200),
             bytes: if late { 0 } else { 312 },
+            connected: None,
             first_event: None,
             gaps: Vec::new(),
             trace: plan.trace,

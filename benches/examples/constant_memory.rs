@@ -73,6 +73,7 @@ fn main() -> ExitCode {
             },
             status: (!lost).then_some(200),
             bytes: 100,
+            connected: None,
             first_event: None,
             gaps: Vec::new(),
             trace: plan.trace,

@@ -27,6 +27,7 @@ message request {
   required binary phase (string);
   required int64 due_ns;
   optional int64 sent_ns;
+  optional int64 connected_ns;
   optional int64 first_byte_ns;
   optional int64 first_event_ns;
   required int64 done_ns;
@@ -84,6 +85,7 @@ impl Columns<'_, '_> {
         self.required::<ByteArrayType>(|row| text(&row.phase.to_string()))?;
         self.required::<Int64Type>(|row| nanos(row.due))?;
         self.optional::<Int64Type>(|row| row.sent().map(nanos))?;
+        self.optional::<Int64Type>(|row| row.connected().map(nanos))?;
         self.optional::<Int64Type>(|row| row.first_byte().map(nanos))?;
         self.optional::<Int64Type>(|row| row.first_event().map(nanos))?;
         self.required::<Int64Type>(|row| nanos(row.done))?;
@@ -151,6 +153,7 @@ mod tests {
             outcome: Outcome::ConnectionRefused,
             status: None,
             bytes: 0,
+            connected: None,
             first_event: None,
             gaps: Vec::new(),
             trace: TraceId([7; 16]),
@@ -183,8 +186,8 @@ mod tests {
             assert_eq!(found.get_ulong(0).unwrap(), row.id.0);
             assert_eq!(found.get_string(2).unwrap(), "ping");
             assert_eq!(found.get_long(5).ok(), row.sent().map(|at| at.0 as i64));
-            assert_eq!(found.get_string(9).unwrap(), "connection_refused");
-            assert_eq!(found.get_string(17).unwrap(), "refused");
+            assert_eq!(found.get_string(10).unwrap(), "connection_refused");
+            assert_eq!(found.get_string(18).unwrap(), "refused");
             read += 1;
         }
         assert_eq!(read, rows.len());

@@ -396,6 +396,7 @@ fn unplanned(arrival: &Arrival, outcome: Outcome, at: Nanos, why: &str) -> Obser
         outcome,
         status: None,
         bytes: 0,
+        connected: None,
         first_event: None,
         gaps: Vec::new(),
         trace: TraceId([0; 16]),

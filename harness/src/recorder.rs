@@ -179,6 +179,7 @@ mod tests {
             outcome: Outcome::Expected,
             status: Some(200),
             bytes: 2,
+            connected: None,
             first_event: None,
             gaps: Vec::new(),
             trace: TraceId([1; 16]),

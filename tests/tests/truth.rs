@@ -96,6 +96,7 @@ impl Exchange for Service {
             outcome,
             status: Some(200),
             bytes: 0,
+            connected: None,
             first_event: None,
             gaps: Vec::new(),
             trace: TraceId([1; 16]),

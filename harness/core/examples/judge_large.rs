@@ -167,6 +167,7 @@ fn row(n: u64) -> Observation {
         outcome: Outcome::Expected,
         status: Some(200),
         bytes: 60,
+        connected: None,
         first_event: None,
         gaps: Vec::new(),
         trace: TraceId(trace),

@@ -115,6 +115,10 @@ pub struct Line {
     /// byte was about to be written. `None` for one never sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent: Option<Nanos>,
+    /// When the connection that had to be opened for it was ready, name, TCP and TLS together, or another's
+    /// that it waited for. `None` where one was free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected: Option<Nanos>,
     /// When the first byte of the answer had been read (HTTP/2: its head).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte: Option<Nanos>,
@@ -205,6 +209,7 @@ impl From<Option<Nanos>> for At {
 
 #[derive(Debug, Clone, Default, PartialEq)]
 struct More {
+    connected: Option<Nanos>,
     first_event: Option<Nanos>,
     gaps: Box<[Nanos]>,
     detail: Option<Box<str>>,
@@ -230,8 +235,13 @@ impl From<Line> for Observation {
             sampled: line.sampled,
             correct: line.correct,
         };
-        if line.first_event.is_some() || !line.gaps.is_empty() || line.detail.is_some() {
+        if line.connected.is_some()
+            || line.first_event.is_some()
+            || !line.gaps.is_empty()
+            || line.detail.is_some()
+        {
             row.more = Some(Box::new(More {
+                connected: line.connected,
                 first_event: line.first_event,
                 gaps: line.gaps.into(),
                 detail: line.detail.map(String::into_boxed_str),
@@ -252,6 +262,7 @@ impl From<Observation> for Line {
             phase: row.phase,
             due: row.due,
             sent,
+            connected: more.connected,
             first_byte,
             done: row.done,
             outcome: row.outcome,
@@ -289,6 +300,17 @@ impl Observation {
     /// Changes when the first byte of the answer had been read.
     pub fn set_first_byte(&mut self, at: Option<Nanos>) {
         self.first_byte = at.into();
+    }
+
+    /// When the connection opened for it was ready. See [`Line::connected`].
+    #[must_use]
+    pub fn connected(&self) -> Option<Nanos> {
+        self.more.as_ref()?.connected
+    }
+
+    /// Changes when the connection opened for it was ready.
+    pub fn set_connected(&mut self, at: Option<Nanos>) {
+        self.more.get_or_insert_default().connected = at;
     }
 
     /// When the first event of a streamed answer had been read.
@@ -363,6 +385,7 @@ mod tests {
             phase: Phase::Measure,
             due: Nanos(5),
             sent: None,
+            connected: None,
             first_byte: Some(Nanos(0)),
             done: Nanos(9),
             outcome: Outcome::WrongAnswer,
@@ -380,6 +403,8 @@ mod tests {
         assert_eq!(back(&line), line);
         line.sent = Some(Nanos(6));
         line.detail = Some("why".into());
+        assert_eq!(back(&line), line);
+        line.connected = Some(Nanos(8));
         assert_eq!(back(&line), line);
         (line.first_event, line.gaps) = (Some(Nanos(7)), vec![Nanos(1), Nanos(2)]);
         assert_eq!(back(&line), line);

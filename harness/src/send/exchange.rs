@@ -60,6 +60,7 @@ pub(crate) enum Stage {
 pub(crate) struct Seen {
     pub(crate) stage: Stage,
     pub(crate) sent: Option<Nanos>,
+    pub(crate) connected: Option<Nanos>,
     pub(crate) first_byte: Option<Nanos>,
     pub(crate) status: Option<u16>,
     /// Bytes of the body read so far.

@@ -153,7 +153,10 @@ impl Sender {
                 break;
             };
             (seen.first_byte, seen.bytes) = (None, 0);
+            // A connection for the place redirected to comes after the first answer: not told apart.
+            let connected = seen.connected;
             judged = self.once(&next, due, seen).await?;
+            seen.connected = connected;
             elsewhere = Some(next);
         }
         Ok(judged)
@@ -189,6 +192,9 @@ impl Sender {
     /// One exchange on one connection.
     async fn once(&self, plan: &RequestPlan, due: Nanos, seen: &mut Seen) -> Result<Ended, Fault> {
         let lease = self.lease(seen).await?;
+        if seen.stage == Stage::Connecting {
+            seen.connected = Some(self.clock.now());
+        }
         let first_byte_by = self.options.first_byte_timeout.zip(seen.sent);
         let of_request = self.options.requests.get(usize::from(plan.request));
         let of_request = of_request.copied().unwrap_or_default();
@@ -303,6 +309,7 @@ impl Sender {
             phase: arrival.phase,
             due: arrival.due,
             sent: seen.sent,
+            connected: seen.connected,
             first_byte: seen.first_byte,
             done,
             outcome: judged.outcome,

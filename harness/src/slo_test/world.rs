@@ -283,6 +283,7 @@ fn row(request: u16, due: u64, latency: u64) -> Observation {
         outcome: Outcome::Expected,
         status: Some(200),
         bytes: 0,
+        connected: None,
         first_event: None,
         gaps: Vec::new(),
         trace: TraceId([0; 16]),

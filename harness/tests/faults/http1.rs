@@ -14,8 +14,14 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 async fn a_sound_exchange_is_what_the_faults_are_told_from() {
     let (address, accepted) = listen(|socket| answer(socket, OK)).await;
     let mut client = Client::new(&format!("http://{address}"), patient());
-    for _ in 0..3 {
+    for n in 0..3 {
         let seen = client.send().await;
+        // The first opens the connection that the others find.
+        assert_eq!(seen.connected().is_some(), n == 0);
+        assert!(
+            seen.connected()
+                .is_none_or(|at| Some(at) >= seen.sent() && Some(at) <= seen.first_byte())
+        );
         assert_eq!(
             (seen.outcome, seen.status, seen.bytes),
             (Outcome::Expected, Some(200), 2)

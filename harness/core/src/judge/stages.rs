@@ -1,7 +1,7 @@
 //! The stages of one request, from its row and its trace: they add up to its latency.
 //!
-//! `due → sent` is the generator's; of `sent → done` what the service's span does not cover is
-//! connecting, network and proxies; the service's span is parted among it and the spans under it. At
+//! `due → sent` is the generator's; of `sent → done` opening a connection, where none was free, is told
+//! by the row, and what else the service's span does not cover is network and proxies; the service's span is parted among it and the spans under it. At
 //! each instant the time belongs to the spans that run and have nothing running below them, in equal
 //! parts where several do. So every span gets its own time without that of its children, parallel
 //! children share, and nothing is counted twice. Only lengths are taken from the service, so a clock
@@ -59,7 +59,13 @@ pub(super) fn stages(record: &RunRecord, row: &Observation) -> Result<Vec<Part>,
     }
     let service = row.done.since(sent).0;
     // A client that gave up waits no longer, whatever the service still does.
-    let served = root.end.saturating_sub(root.start).min(service);
+    let connecting = row
+        .connected()
+        .map_or(0, |at| at.since(sent).0.min(service));
+    let served = root
+        .end
+        .saturating_sub(root.start)
+        .min(service - connecting);
     let mut parts = vec![
         (
             StageKind::Generator,
@@ -69,9 +75,13 @@ pub(super) fn stages(record: &RunRecord, row: &Observation) -> Result<Vec<Part>,
         (
             StageKind::Network,
             "outside the service's span".to_owned(),
-            (service - served) as f64,
+            (service - connecting - served) as f64,
         ),
     ];
+    if connecting > 0 {
+        let name = "opening a connection".to_owned();
+        parts.push((StageKind::Connection, name, connecting as f64));
+    }
     parts.extend(own_times(record, root, served, &all));
     Ok(parts)
 }

@@ -439,6 +439,7 @@ fn row(n: u64, due: u64, phase: Phase) -> Observation {
         outcome: Outcome::Expected,
         status: Some(200),
         bytes: 60,
+        connected: None,
         first_event: None,
         gaps: Vec::new(),
         trace: TraceId(trace),

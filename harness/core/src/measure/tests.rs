@@ -76,6 +76,7 @@ fn row(due: u64, latency: u64, outcome: Outcome) -> Observation {
         outcome,
         status: outcome.answered().then_some(200),
         bytes: 10,
+        connected: None,
         first_event: None,
         gaps: Vec::new(),
         trace: TraceId([1; 16]),

@@ -76,6 +76,27 @@ fn a_late_generator_is_not_the_services_fault() {
 }
 
 #[test]
+fn opening_connections_is_told_from_the_network() {
+    let mut run = Run::healthy();
+    for row in run.rows.iter_mut().step_by(10) {
+        row.set_connected(row.sent().map(|at| Nanos(at.0 + 500 * MS)));
+        row.done = Nanos(row.done.0 + 600 * MS);
+    }
+    let report = run.judged();
+    let stages = &report.tail.as_ref().unwrap().stages;
+    assert_eq!(stages[0].kind, StageKind::Connection);
+    assert!(
+        (0.82..0.85).contains(&stages[0].share.unwrap()),
+        "{stages:?}"
+    );
+    assert_eq!(stages[1].kind, StageKind::Network, "{stages:?}");
+    assert!(
+        (0.15..0.18).contains(&stages[1].share.unwrap()),
+        "{stages:?}"
+    );
+}
+
+#[test]
 fn time_outside_the_span_is_not_the_services_own() {
     let mut run = Run::healthy();
     for (n, row) in run

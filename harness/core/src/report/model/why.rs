@@ -97,7 +97,7 @@ pub struct Stage {
 pub enum StageKind {
     /// From due to the beginning of sending, without waiting for a connection: the generator's own.
     Generator,
-    /// Waiting for a free connection of the generator.
+    /// Opening a connection, where none was free: name, TCP and TLS together.
     Connection,
     /// Between the client's first byte and its last, outside the service's span.
     Network,
