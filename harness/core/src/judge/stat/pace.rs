@@ -6,7 +6,7 @@
 //! put to the test instead of feared: take the whole run at its slowest pace, count what would miss then,
 //! and reckon only with the correlation that is left when the level is taken out.
 //!
-//! The pace of a stretch of [`STRETCH`] requests is its median latency. Each latency is multiplied by
+//! The pace of a stretch of [`MOST`] requests, in short runs of fewer, is its median latency. Each latency is multiplied by
 //! (slowest pace / pace of its own stretch), and once more by (slowest pace / fastest pace): as if the
 //! slowest stretch had lasted all along, and had been slower again by as much as the run shows that a
 //! level may shift. Where latencies come near the limit that costs so many more misses that nothing is
@@ -15,8 +15,10 @@
 
 use super::correlation;
 
-/// Requests in a stretch: enough for a median, few enough for seconds of a common load.
-const STRETCH: usize = 100;
+/// Most requests in a stretch: few enough for seconds of a common load.
+const MOST: usize = 100;
+/// Fewest requests in a stretch: enough for a median.
+const LEAST: usize = 30;
 /// Fewer stretches do not tell how much a level shifts.
 const FEWEST: usize = 10;
 
@@ -44,10 +46,10 @@ impl Paces {
     #[must_use]
     pub fn of(latencies: &[f64]) -> Option<Self> {
         let n = latencies.len();
-        let count = n / STRETCH;
-        if count < FEWEST {
+        if n < FEWEST * LEAST {
             return None;
         }
+        let count = n / (n / FEWEST).clamp(LEAST, MOST);
         let stretches: Vec<&[f64]> = (0..count)
             .map(|i| &latencies[i * n / count..(i + 1) * n / count])
             .collect();
@@ -166,8 +168,8 @@ mod tests {
 
     #[test]
     fn too_few_requests_tell_no_paces() {
-        assert!(Paces::of(&[0.004; 999]).is_none());
-        assert!(Paces::of(&[0.004; 1_000]).is_some());
+        assert!(Paces::of(&[0.004; 299]).is_none());
+        assert!(Paces::of(&[0.004; 300]).is_some());
         assert!(Paces::of(&[]).is_none());
         assert!(Paces::of(&[0.0; 1_000]).is_none());
     }
