@@ -5,6 +5,7 @@
 //! tests need neither. Where helm is installed the golden renders are compared with what it makes.
 
 mod charts;
+mod examples;
 mod facts;
 mod install;
 mod references;
