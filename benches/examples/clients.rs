@@ -82,6 +82,8 @@ async fn load(client: impl Send, url: Arc<str>, length: Duration, connections: u
 }
 
 fn main() -> std::io::Result<()> {
+    // reqwest takes whatever provider the process has; without one it does not start.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let usage = || std::io::Error::other("usage: clients reqwest|hyper URL SECONDS CONNECTIONS");
     let mut args = std::env::args().skip(1);
     let kind = args.next().ok_or_else(usage)?;
