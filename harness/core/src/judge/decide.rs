@@ -319,7 +319,13 @@ fn take(record: &RunRecord, case: &mut Case, said: Reading<Said>, streams: &mut 
                     Budgeting::Timeslices { .. } => {
                         streams.of(case.objective, total).of_blocks(total as f64)
                     }
-                    _ => streams.of(case.objective, total),
+                    // A mean of slices weighs requests by their slice; how many more would be bad at
+                    // the slowest pace is known of requests alike.
+                    Budgeting::RatioTimeslices { .. } => Correlation {
+                        slowest: None,
+                        ..streams.of(case.objective, total)
+                    },
+                    Budgeting::Occurrences => streams.of(case.objective, total),
                 },
                 good_are: "good".into(),
                 how,
