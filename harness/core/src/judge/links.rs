@@ -2,7 +2,9 @@
 //! the run's time.
 //!
 //! `/explore?schemaVersion=1&panes=JSON` is how Grafana 10 and later write and read the state of
-//! Explore. All of the JSON is percent-encoded, so that no query and no name can leave its place.
+//! Explore: each pane under an id of three letters, with a data source by uid, queries, and a range whose
+//! ends are texts. A TraceQL query that is nothing but hexadecimal digits is looked up as a trace's id.
+//! All of the JSON is percent-encoded, so that no query and no name can leave its place.
 
 use serde_json::{Value, json};
 
@@ -18,6 +20,8 @@ use crate::units::UnixNanos;
 const MARGIN: u64 = 10_000_000_000;
 /// Longest URL that is made: what browsers and servers take is bounded.
 const LONGEST: usize = 8_000;
+/// Id of the one pane. One that is not three letters or digits long would be replaced by Grafana.
+const PANE: &str = "run";
 /// Most links of one objective.
 const MOST: usize = 6;
 
@@ -119,7 +123,7 @@ fn link(
     };
     query["refId"] = "A".into();
     query["datasource"] = json!({"type": kind, "uid": uid});
-    let panes = json!({"a": {
+    let panes = json!({PANE: {
         "datasource": uid,
         "queries": [query],
         "range": {"from": from.to_string(), "to": to.to_string()},
@@ -195,7 +199,7 @@ mod tests {
             "https://grafana.example/sub/explore?schemaVersion=1&orgId=3"
         );
         let panes: Value = serde_json::from_str(&decoded(panes)).unwrap();
-        let pane = &panes["a"];
+        let pane = &panes[PANE];
         assert_eq!(pane["datasource"], "tempo");
         assert_eq!(pane["queries"][0]["query"], request.trace.to_string());
         let from: u64 = pane["range"]["from"].as_str().unwrap().parse().unwrap();
@@ -223,7 +227,7 @@ mod tests {
                 .all(|b| b.is_ascii_alphanumeric() || b"-._~%".contains(&b))
         );
         let read: Value = serde_json::from_str(&decoded(panes)).unwrap();
-        assert_eq!(read["a"]["queries"][0]["expr"], evil);
+        assert_eq!(read[PANE]["queries"][0]["expr"], evil);
         for address in [
             "javascript:alert(1)",
             "//elsewhere",
