@@ -31,6 +31,20 @@ impl Clock {
         })
     }
 
+    /// A clock whose zero is the first whole second of the wall clock at least `lead` from now. Tempo
+    /// counts spans by whole seconds: what was asked of the target before zero, to see whether it is
+    /// ready, is then never counted with the load, and phases of whole seconds are counted whole.
+    #[must_use]
+    pub fn starting_on_a_second(lead: Duration) -> Self {
+        const SECOND: u64 = 1_000_000_000;
+        let (zero, at) = (now(), wall_now().0);
+        let wall = (at + Nanos::from_duration(lead).0).div_ceil(SECOND) * SECOND;
+        Self {
+            zero: zero + Duration::from_nanos(wall - at),
+            wall: UnixNanos(wall),
+        }
+    }
+
     /// Time since zero; zero before it.
     #[must_use]
     pub fn now(&self) -> Nanos {
@@ -69,4 +83,17 @@ pub fn wall_now() -> UnixNanos {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     UnixNanos(Nanos::from_duration(since).0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_begins_on_a_whole_second_not_sooner_than_asked() {
+        let soonest = wall_now().0 + 200_000_000;
+        let clock = Clock::starting_on_a_second(Duration::from_millis(200));
+        assert_eq!(clock.started().0 % 1_000_000_000, 0);
+        assert!(clock.started().0 >= soonest);
+    }
 }

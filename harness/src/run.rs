@@ -46,7 +46,7 @@ use crate::stage::{Stage, service_name};
 use crate::target::{self, TargetProcess};
 use crate::trace;
 
-/// Between the decision to start and the first instant of the schedule.
+/// Least time between the decision to start and the first instant of the schedule.
 const LEAD: Duration = Duration::from_millis(200);
 
 /// What `harness run` was asked.
@@ -373,7 +373,7 @@ async fn load(
         .map_err(|wrong| Failure::Config(wrong.to_string()))?;
     let log = dir.requests_log().map_err(keep)?;
     let clock = match part.start_at {
-        None => Clock::starting_in(LEAD),
+        None => Clock::starting_on_a_second(LEAD),
         Some(at) => Clock::starting_at(at).ok_or_else(|| {
             let at = at.rfc3339();
             Failure::Config(format!(
