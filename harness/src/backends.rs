@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures::StreamExt as _;
 use harness_core::query::{Answer, Backend, Query};
+use harness_core::record::clock::ClockSeen;
 use harness_core::scenario::BackendAddress;
+use harness_core::units::{Nanos, UnixNanos};
 use rand::RngExt as _;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +34,8 @@ struct Endpoint {
     url: String,
     headers: reqwest::header::HeaderMap,
     client: reqwest::Client,
+    /// By the dates of its answers so far.
+    clock: Mutex<Option<ClockSeen>>,
 }
 
 /// The backends of a run.
@@ -41,14 +46,30 @@ pub struct Backends(BTreeMap<Backend, Endpoint>);
 pub struct Fetched {
     /// HTTP status.
     pub status: u16,
-    /// The header `Date`.
-    pub date: Option<String>,
-    /// When it was asked for, Unix seconds by our clock.
-    pub sent: f64,
-    /// When the head of the answer was there, likewise.
-    pub received: f64,
+    /// What its header `Date` tells of the clock there.
+    pub clock: Option<ClockSeen>,
     /// The body. Untrusted.
     pub body: String,
+}
+
+/// What the `Date` of an answer tells of the clock where it was made; nothing where there is none, or
+/// where the answer comes out of a cache and is older than the question.
+#[must_use]
+pub fn clock_of(
+    headers: &reqwest::header::HeaderMap,
+    sent: UnixNanos,
+    received: UnixNanos,
+) -> Option<ClockSeen> {
+    if headers.contains_key(reqwest::header::AGE) {
+        return None;
+    }
+    let date = headers.get(reqwest::header::DATE)?.to_str().ok()?;
+    let since = httpdate::parse_http_date(date)
+        .ok()?
+        .duration_since(UNIX_EPOCH)
+        .ok()?;
+    let date = UnixNanos(Nanos::from_duration(since).0);
+    Some(ClockSeen::of(date, sent, received))
 }
 
 /// An error and its causes in one line.
@@ -149,6 +170,7 @@ impl Backends {
                 url,
                 headers,
                 client,
+                clock: Mutex::new(None),
             },
         );
         Ok(())
@@ -157,6 +179,16 @@ impl Backends {
     /// Which backends there are.
     pub fn kinds(&self) -> impl Iterator<Item = Backend> + '_ {
         self.0.keys().copied()
+    }
+
+    /// What the dates of all answers so far tell of the clocks.
+    #[must_use]
+    pub fn clocks(&self) -> BTreeMap<Backend, ClockSeen> {
+        let seen = self.0.iter().map(|(backend, endpoint)| {
+            let clock = endpoint.clock.lock();
+            Some((*backend, (*clock.unwrap_or_else(PoisonError::into_inner))?))
+        });
+        seen.flatten().collect()
     }
 
     /// Waits until every backend says it is ready.
@@ -193,20 +225,16 @@ impl Backends {
             .get(&backend)
             .ok_or_else(|| format!("no address for {backend} is configured"))?;
         let request = endpoint.client.get(format!("{}{path}", endpoint.url));
-        let sent = wall_now().as_secs_f64();
+        let sent = wall_now();
         let answer = request
             .headers(endpoint.headers.clone())
             .timeout(Duration::from_secs(10))
             .send()
             .await
             .map_err(|error| chain(&error))?;
-        let received = wall_now().as_secs_f64();
-        let date = answer.headers().get("date");
         Ok(Fetched {
             status: answer.status().as_u16(),
-            date: date.and_then(|date| date.to_str().ok().map(str::to_owned)),
-            sent,
-            received,
+            clock: endpoint.note(&answer, sent),
             body: read_bounded(answer).await?,
         })
     }
@@ -315,6 +343,14 @@ impl Backends {
 }
 
 impl Endpoint {
+    /// Keeps what an answer that has just come tells of the clock there.
+    fn note(&self, answer: &reqwest::Response, sent: UnixNanos) -> Option<ClockSeen> {
+        let seen = clock_of(answer.headers(), sent, wall_now())?;
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        *clock = Some(clock.map_or(seen, |so_far| so_far.and(seen)));
+        Some(seen)
+    }
+
     async fn ready(&self, backend: Backend, deadline: tokio::time::Instant) -> Result<(), String> {
         let path = if backend == Backend::Prometheus {
             "/-/ready"
@@ -356,8 +392,10 @@ impl Endpoint {
             body: String::new(),
             error: None,
         };
+        let sent = wall_now();
         match request.send().await {
             Ok(response) => {
+                self.note(&response, sent);
                 answer.status = Some(response.status().as_u16());
                 match read_bounded(response).await {
                     Ok(body) => answer.body = body,
@@ -408,6 +446,49 @@ mod tests {
             bearer: None,
             ca: None,
         }
+    }
+
+    #[test]
+    fn a_date_tells_the_time_and_an_answer_out_of_a_cache_does_not() {
+        let second = 1_000_000_000;
+        let at = |seconds: u64| UnixNanos(seconds * second);
+        let mut headers = reqwest::header::HeaderMap::new();
+        assert_eq!(clock_of(&headers, at(1), at(2)), None);
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap();
+        headers.insert("date", date);
+        let seen = clock_of(&headers, at(784_111_787), at(784_111_788)).unwrap();
+        assert_eq!((seen.ahead(), seen.behind()), (0.0, 8.999));
+        headers.insert("age", "10".parse().unwrap());
+        assert_eq!(clock_of(&headers, at(784_111_787), at(784_111_788)), None);
+        headers.clear();
+        headers.insert("date", "yesterday".parse().unwrap());
+        assert_eq!(clock_of(&headers, at(1), at(2)), None);
+    }
+
+    #[tokio::test]
+    async fn a_backend_with_another_time_is_remembered_by_its_answers() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut backends = Backends::none();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        backends.add(Backend::Loki, &address(url)).unwrap();
+        let server = tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut head = [0; 4096];
+            let _ = connection.read(&mut head).await.unwrap();
+            let old = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\ncontent-length: 2\r\n\r\n{}";
+            connection.write_all(old.as_bytes()).await.unwrap();
+        });
+        assert!(backends.clocks().is_empty());
+        let query = Query::LokiInstant {
+            query: "x".into(),
+            time: UnixNanos(1),
+        };
+        let answers = backends.ask_all(vec![query], std::future::pending()).await;
+        assert_eq!(answers[0].status, Some(200), "{:?}", answers[0].error);
+        server.await.unwrap();
+        assert!(backends.clocks()[&Backend::Loki].behind() > 1e8);
     }
 
     #[tokio::test]

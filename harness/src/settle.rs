@@ -109,6 +109,8 @@ impl Settling<'_> {
             }
             pause = (pause * 2).min(PAUSE.1);
         };
+        // Only now: a clock that is wrong does not become right by waiting for it.
+        note_clocks(facts, self.backends);
         self.ask(facts, answers).await
     }
 
@@ -150,6 +152,15 @@ impl Settling<'_> {
             .into_iter()
             .for_each(|answer| answers.insert(answer));
         answers
+    }
+}
+
+/// Keeps what the backends' answers told of their clocks. An embedded one goes by ours.
+pub(crate) fn note_clocks(facts: &mut RunFacts, backends: &Backends) {
+    for (backend, clock) in backends.clocks() {
+        if let Some(used) = facts.backends.get_mut(&backend).filter(|b| !b.embedded) {
+            used.clock = Some(clock);
+        }
     }
 }
 

@@ -128,6 +128,7 @@ impl Stage {
                     url,
                     embedded,
                     refused: 0,
+                    clock: None,
                 },
             );
         }

@@ -184,6 +184,7 @@ fn facts(scenario: &Scenario, requests: u64, drained: Nanos) -> RunFacts {
         url: "http://127.0.0.1:1".into(),
         embedded: true,
         refused: 0,
+        clock: None,
     };
     RunFacts {
         schema: RUN_SCHEMA.into(),

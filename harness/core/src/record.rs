@@ -9,6 +9,7 @@ use crate::query::{Answer, Query};
 use crate::units::{Nanos, Phase, Seed, UnixNanos};
 
 pub mod baseline;
+pub mod clock;
 pub mod context;
 
 /// Version of the run directory's format.
@@ -113,6 +114,9 @@ pub struct BackendUsed {
     /// Data that an embedded backend refused (memory limit, malformed): evidence is incomplete if not 0.
     #[serde(default)]
     pub refused: u64,
+    /// Its clock against ours, where its answers tell the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<clock::ClockSeen>,
 }
 
 /// How the wait for complete telemetry ended.

@@ -47,6 +47,10 @@ pub struct DoctorArgs {
     /// OTLP/gRPC endpoint for client spans and the started target when Tempo is real.
     #[arg(long, value_name = "URL")]
     otlp: Option<String>,
+    /// Keep what a started target prints in this directory, as a run does in its own: a collector that
+    /// tails `target.stdout.log` finds it there. Otherwise in one that is removed.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// Form of what is printed.
     #[arg(long, value_enum, default_value = "text")]
     format: CheckupFormat,
@@ -66,7 +70,7 @@ pub enum CheckupFormat {
     Json,
 }
 
-/// A directory for what a started target prints; gone when this is.
+/// A directory for the embedded evidence and for what a started target prints; gone when this is.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -77,6 +81,13 @@ impl Scratch {
             .map_err(|error| Failure::Internal(format!("{}: {error}", dir.display())))?;
         Ok(Self(dir))
     }
+}
+
+/// Where things are kept meanwhile.
+#[derive(Clone, Copy)]
+struct Dirs<'a> {
+    evidence: &'a Path,
+    logs: &'a Path,
 }
 
 impl Drop for Scratch {
@@ -106,11 +117,19 @@ pub async fn run(args: DoctorArgs) -> Result<u8, Failure> {
     inputs.scenario.spec.trace.sampled = 1.0;
     let progress = Progress::new(args.quiet);
     let scratch = Scratch::new()?;
+    if let Some(out) = &args.out {
+        std::fs::create_dir_all(out)
+            .map_err(|error| Failure::Config(format!("{}: {error}", out.display())))?;
+    }
+    let dirs = Dirs {
+        evidence: &scratch.0,
+        logs: args.out.as_deref().unwrap_or(&scratch.0),
+    };
     let mut checkup = Checkup::new(&inputs.scenario.metadata.name);
     limits::check(&inputs.scenario, &mut checkup);
 
     let mut stage = Stage::new().map_err(Failure::Internal)?;
-    let examined = examine(&inputs, &mut stage, &scratch.0, &mut checkup, &progress).await;
+    let examined = examine(&inputs, &mut stage, dirs, &mut checkup, &progress).await;
     progress.moving("stopping".into());
     let mut facts = run::first_facts(&inputs, "doctor", &stage);
     let stopped = stage.stop(&mut facts).await;
@@ -133,12 +152,12 @@ pub async fn run(args: DoctorArgs) -> Result<u8, Failure> {
 async fn examine(
     inputs: &Inputs,
     stage: &mut Stage,
-    scratch: &Path,
+    dirs: Dirs<'_>,
     checkup: &mut Checkup,
     progress: &Progress,
 ) -> Result<(), Failure> {
     progress.moving("looking for the backends".into());
-    if let Err(stop) = stage.start_evidence(&inputs.scenario, scratch).await {
+    if let Err(stop) = stage.start_evidence(&inputs.scenario, dirs.evidence).await {
         return unreachable(checkup, "evidence", EXIT_BACKEND, run::why(&stop));
     }
     let reached = reach::backends(stage, checkup).await;
@@ -146,7 +165,7 @@ async fn examine(
         checkup.exit_code = EXIT_BACKEND;
     }
     progress.moving("starting the target".into());
-    if let Err(stop) = stage.start_target(&inputs.scenario, scratch).await {
+    if let Err(stop) = stage.start_target(&inputs.scenario, dirs.logs).await {
         return unreachable(checkup, "target", EXIT_TARGET, run::why(&stop));
     }
     let url = crate::backends::without_credentials(&stage.target.url);

@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
+use harness_core::judge::CLOCK_LIMIT;
 use harness_core::query::Backend;
+use harness_core::record::clock::ClockSeen;
 use harness_core::report::checkup::{Checkup, State};
 
-use crate::backends::{Fetched, chain};
+use crate::backends::{Fetched, chain, clock_of};
 use crate::clock::wall_now;
 use crate::stage::Stage;
 
 /// How long a backend may take to say that it is ready.
 const READY: Duration = Duration::from_secs(5);
-/// Clock differences that windows bear, and that they hardly bear, seconds. The header `Date` holds
-/// whole seconds, so less cannot be told.
-const CLOCK: (f64, f64) = (1.5, 5.0);
+/// Clock differences that may surprise, seconds; over [`CLOCK_LIMIT`] nothing of a run is judged.
+const CLOCK_WORTH: f64 = 0.1;
 
 /// Checks every backend in use, and gives those that answer.
 pub(super) async fn backends(stage: &Stage, checkup: &mut Checkup) -> Vec<Backend> {
@@ -41,7 +42,7 @@ pub(super) async fn backends(stage: &Stage, checkup: &mut Checkup) -> Vec<Backen
         match stage.backends.fetch(*backend, path).await {
             Ok(fetched) => {
                 version(&area, &fetched, checkup);
-                clock(&area, &fetched, checkup);
+                clock(&area, fetched.clock, checkup);
             }
             Err(why) => checkup.add(&area, "version", State::Warn, why, None),
         }
@@ -55,6 +56,8 @@ fn version(area: &str, fetched: &Fetched, checkup: &mut Checkup) {
         let holder = v.get("data").unwrap_or(v);
         holder.get("version")?.as_str()
     });
+    // As builds from source have it.
+    let version = version.map(|v| if v.is_empty() { "an unnamed build" } else { v });
     let refused = matches!(fetched.status, 401 | 403);
     match version {
         Some(version) => checkup.add(area, "version", State::Ok, version.to_owned(), None),
@@ -81,52 +84,27 @@ pub(super) fn first_words(text: &str) -> String {
     text.trim().chars().take(200).collect()
 }
 
-fn clock(area: &str, fetched: &Fetched, checkup: &mut Checkup) {
-    let Some(date) = &fetched.date else {
+fn clock(area: &str, seen: Option<ClockSeen>, checkup: &mut Checkup) {
+    let Some(seen) = seen else {
         let said = "its answers carry no Date to compare with".to_owned();
-        let hint = "a proxy may take it out; see that the clocks agree (NTP)";
+        let hint =
+            "a proxy may take it out, or answer from a cache; see that the clocks agree (NTP)";
         return checkup.add(area, "clock", State::Warn, said, Some(hint));
     };
-    let Some(skew) = skew(date, fetched.sent, fetched.received) else {
-        let said = format!("its Date cannot be read: {}", first_words(date));
-        return checkup.add(area, "clock", State::Warn, said, None);
-    };
-    let state = match skew.abs() {
-        s if s <= CLOCK.0 => State::Ok,
-        s if s <= CLOCK.1 => State::Warn,
+    let state = match seen.apart() {
+        apart if apart < CLOCK_WORTH => State::Ok,
+        apart if apart <= CLOCK_LIMIT => State::Warn,
         _ => State::Fail,
     };
-    let said = if skew == 0.0 {
-        "agrees with ours to the second".to_owned()
-    } else if skew > 0.0 {
-        format!("{skew:.1} s ahead of ours at least")
-    } else {
-        format!("{:.1} s behind ours at least", -skew)
-    };
-    let hint = "synchronise the clocks (NTP): windows are asked for by wall-clock time";
-    checkup.add(area, "clock", state, said, Some(hint));
-}
-
-/// Seconds that a `Date` lies outside of the time in which it was written; 0 when it may be right.
-/// `Date` is cut to the second, so that it stands for the second after it.
-fn skew(date: &str, sent: f64, received: f64) -> Option<f64> {
-    let date = httpdate::parse_http_date(date).ok()?;
-    let date = date
-        .duration_since(std::time::UNIX_EPOCH)
-        .ok()?
-        .as_secs_f64();
-    Some(if date > received {
-        date - received
-    } else if date + 1.0 < sent {
-        date + 1.0 - sent
-    } else {
-        0.0
-    })
+    let hint = format!(
+        "synchronise the clocks (NTP): windows are asked for by wall-clock time, and beyond {CLOCK_LIMIT:.0} s nothing is judged"
+    );
+    checkup.add(area, "clock", state, seen.to_string(), Some(&hint));
 }
 
 /// The target's clock, from the Date of any answer.
 pub(super) async fn clock_of_target(stage: &Stage, checkup: &mut Checkup) {
-    let sent = wall_now().as_secs_f64();
+    let sent = wall_now();
     let answer = stage
         .http
         .get(&stage.target.url)
@@ -135,15 +113,8 @@ pub(super) async fn clock_of_target(stage: &Stage, checkup: &mut Checkup) {
         .await;
     match answer {
         Ok(answer) => {
-            let date = answer.headers().get("date");
-            let fetched = Fetched {
-                status: answer.status().as_u16(),
-                date: date.and_then(|date| date.to_str().ok().map(str::to_owned)),
-                sent,
-                received: wall_now().as_secs_f64(),
-                body: String::new(),
-            };
-            clock("target", &fetched, checkup);
+            let seen = clock_of(answer.headers(), sent, wall_now());
+            clock("target", seen, checkup);
         }
         Err(error) => checkup.add("target", "clock", State::Warn, chain(&error), None),
     }
@@ -154,23 +125,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_is_held_against_the_time_in_which_it_was_written() {
-        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-        let at = 784_111_777.0;
-        assert_eq!(skew(date, at + 0.4, at + 0.5), Some(0.0));
-        assert_eq!(skew(date, at + 0.9, at + 1.1), Some(0.0));
-        assert_eq!(skew(date, at + 4.0, at + 4.1), Some(-3.0));
-        assert_eq!(skew(date, at - 8.2, at - 8.0), Some(8.0));
-        assert_eq!(skew("yesterday", at, at), None);
+    fn a_clock_that_a_run_would_not_bear_fails() {
+        let told = |least_ms, most_ms| {
+            let mut checkup = Checkup::new("s");
+            let seen = ClockSeen {
+                answers: 1,
+                least_ms,
+                most_ms,
+            };
+            clock("loki", Some(seen), &mut checkup);
+            (checkup.worst(), checkup.checks[0].said.clone())
+        };
+        assert_eq!(told(-500, 500).0, State::Ok);
+        let (state, said) = told(400, 1_400);
+        assert_eq!(state, State::Warn);
+        assert_eq!(said, "is 0.4 s ahead of ours at least");
+        assert_eq!(told(-9_000, -8_000).0, State::Fail);
+        let mut checkup = Checkup::new("s");
+        clock("loki", None, &mut checkup);
+        assert_eq!(checkup.worst(), State::Warn);
     }
 
     #[test]
     fn what_is_not_the_backend_is_said() {
         let fetched = |status, body: &str| Fetched {
             status,
-            date: None,
-            sent: 0.0,
-            received: 0.0,
+            clock: None,
             body: body.into(),
         };
         let told = |fetched: &Fetched| {

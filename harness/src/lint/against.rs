@@ -163,6 +163,7 @@ spec:
                     url: "http://127.0.0.1:1".into(),
                     embedded: false,
                     refused: 0,
+                    clock: None,
                 },
             )]
             .into(),

@@ -216,6 +216,7 @@ fn facts(world: &World, embedded: &Embedded, evidence: &Evidence) -> RunFacts {
         url: embedded.urls.get(&backend).cloned().unwrap_or_default(),
         embedded: true,
         refused: refused(backend),
+        clock: None,
     };
     RunFacts {
         schema: RUN_SCHEMA.into(),

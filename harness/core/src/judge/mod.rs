@@ -87,6 +87,7 @@ pub struct RunRecord<'a> {
 pub use attempts::counts;
 pub use baseline::{Wanted as BaselineWanted, baseline_run};
 pub use comparison::{Side, compare};
+pub use coverage::CLOCK_LIMIT;
 
 /// Questions that tell how much of the run each backend holds, up to `facts.settled.until`. Asked
 /// again, with a later `until`, until [`coverage`] finds every source complete. Traces found in
@@ -167,7 +168,8 @@ fn judge_once(record: &RunRecord) -> Report {
         .collect();
     let (saturation, uncharted) = saturation::charts(record, &survey);
     let onset = onset::onset(record, &saturation);
-    let findings = sides::findings(record, &survey);
+    let mut findings = sides::findings(record, &survey);
+    findings.extend(survey.findings.iter().cloned());
     let mut notes = summary::notes(record, &survey);
     notes.extend(uncharted);
     if let Err(why) = &production {

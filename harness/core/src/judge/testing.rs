@@ -34,6 +34,8 @@ pub(super) struct Run {
     /// What the world holds, where it differs from the rows.
     pub(super) world: Vec<Observation>,
     pub(super) baselines: Option<Baselines>,
+    /// How far the clock that dates scrapes is ahead of ours, nanoseconds.
+    pub(super) scrapes_ahead: i64,
     /// When the target began anew, nanoseconds since the start of the load, ascending.
     pub(super) restarts: Vec<u64>,
 }
@@ -59,6 +61,7 @@ impl Run {
             url: url.into(),
             embedded: true,
             refused: 0,
+            clock: None,
         };
         let facts = RunFacts {
             schema: RUN_SCHEMA.into(),
@@ -110,6 +113,7 @@ impl Run {
             rows,
             tampers: Vec::new(),
             baselines: None,
+            scrapes_ahead: 0,
             restarts: Vec::new(),
         }
     }
@@ -229,6 +233,7 @@ impl Run {
 
     /// As [`Self::done_by`], by the process that runs at that instant.
     fn counted_by(&self, at: u64, keep: impl Fn(&Observation) -> bool) -> f64 {
+        let at = at.saturating_add_signed(-self.scrapes_ahead);
         let began = self.began(at);
         let before = began.map_or(0, |began| self.done_by(began, &keep));
         (self.done_by(at, &keep) - before) as f64

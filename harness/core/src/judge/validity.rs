@@ -3,14 +3,12 @@
 
 use super::RunRecord;
 use super::client;
-use super::coverage::Survey;
+use super::coverage::{CLOCK_LIMIT, Survey};
 use super::decide::percent;
 use super::names::grouped;
 use crate::query::Backend;
 use crate::report::model::ValidityCheck;
 
-/// Largest difference of clocks that windows and waterfalls can bear, seconds.
-const CLOCK_LIMIT: f64 = 1.0;
 /// Share of the cores above which the processor is taken for the cause of lateness.
 const BUSY: f64 = 0.8;
 

@@ -1,6 +1,6 @@
 //! Loki: the request log's lines against the client's count, and one request of the run by name.
 
-use super::{Gaps, Survey, floor, since_start, source};
+use super::{Gaps, Survey, clock, floor, since_start, source};
 use crate::judge::RunRecord;
 use crate::judge::names::{grouped, request_log, until};
 use crate::judge::reading::{Missing, Reading, json};
@@ -62,6 +62,7 @@ pub(super) fn survey(record: &RunRecord, survey: &mut Survey) -> SourceCoverage 
     let limit = record.scenario.spec.validity.log_coverage.0;
     let (answered, sent) = (survey.coverage.answered, survey.coverage.sent);
     let mut gaps = Gaps::default();
+    clock::of_backend(record, Backend::Loki, &mut gaps, survey);
     let found = match crate::judge::reading::count(record.answers, &count_query(record)) {
         Ok(found) => Some(found),
         // No matching line is a proper empty answer; here, and only here, that is the count 0.
@@ -104,7 +105,12 @@ pub(super) fn survey(record: &RunRecord, survey: &mut Survey) -> SourceCoverage 
             false
         }
         Some(query) => match newest_line(record, &query) {
-            Ok(Some(_)) => true,
+            Ok(Some(at)) => {
+                if let Some(row) = canary(record) {
+                    clock::of_line(record, row, at, &mut gaps, survey);
+                }
+                true
+            }
             Ok(None) => {
                 gaps.add("the run's own last request is not in the log (wrong tenant, or trace_id is not kept?)");
                 false

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Gaps, Survey, floor, since_start, source};
+use super::{Gaps, Survey, clock, floor, since_start, source};
 use crate::judge::RunRecord;
 use crate::judge::names::{grouped, length, of_job, request_counter, until};
 use crate::judge::reading::{Missing, Reading, Series, series};
@@ -73,8 +73,11 @@ pub(super) fn survey(record: &RunRecord, survey: &mut Survey) -> SourceCoverage 
         }
     };
     let whole = scrapes_whole(record, &scrapes, &mut gaps);
+    clock::of_backend(record, Backend::Prometheus, &mut gaps, survey);
     let lives = ask(Ask::Started).unwrap_or_default();
-    let found = match ask(Ask::Counter).and_then(|all| counted(record, &all, &scrapes, &lives)) {
+    let counter = ask(Ask::Counter);
+    let read = |all: &Vec<Series>| counted(record, all, &scrapes, &lives);
+    let found = match counter.as_ref().map_err(Clone::clone).and_then(read) {
         Ok(counted) => {
             scrapes.restarts = counted.resets;
             Some(counted.requests)
@@ -104,6 +107,9 @@ pub(super) fn survey(record: &RunRecord, survey: &mut Survey) -> SourceCoverage 
             ));
         }
         survey.counted.insert(Backend::Prometheus, found);
+        let counter = counter.unwrap_or_default();
+        let interval = scrapes.interval_ms;
+        clock::of_scrapes(record, &counter, found, interval, &mut gaps, survey);
     }
     if answered == 0 {
         gaps.add("no request was answered, so there is nothing to find");

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::RunRecord;
 use crate::query::{Backend, Query};
-use crate::report::model::{Coverage, SourceCoverage};
+use crate::report::model::{Coverage, Finding, SourceCoverage};
 use crate::units::Nanos;
 
+mod clock;
 mod logs;
 mod metrics;
 mod traces;
 
+pub use clock::LIMIT as CLOCK_LIMIT;
 pub(super) use metrics::Scrapes;
 
 /// Everything that the coverage questions tell.
@@ -28,6 +30,8 @@ pub(super) struct Survey {
     /// Median of the service's clock minus ours, seconds, from traces; limits of its error are the
     /// request's own times.
     pub(super) clock_offset: Option<f64>,
+    /// Clocks that differ from ours without forbidding to judge, and those that forbid it.
+    pub(super) findings: Vec<Finding>,
     /// Things worth a note in the report.
     pub(super) notes: Vec<String>,
 }
@@ -98,6 +102,7 @@ pub(super) fn survey(record: &RunRecord) -> Survey {
         counted: BTreeMap::new(),
         lacking: BTreeMap::new(),
         clock_offset: None,
+        findings: Vec::new(),
         notes: Vec::new(),
     };
     for backend in backends(record) {

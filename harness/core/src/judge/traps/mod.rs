@@ -12,6 +12,7 @@ use crate::report::model::{Report, Verdict};
 use Verdict::{Fail, Inconclusive, Invalid, Pass};
 
 mod checks;
+mod clocks;
 mod generator;
 mod logs;
 mod metrics;
@@ -105,6 +106,7 @@ fn traps() -> Vec<Trap> {
         metrics::traps(),
         logs::traps(),
         traces::traps(),
+        clocks::of_backends(),
         generator::traps(),
         statistics::traps(),
         published::traps(),
