@@ -1,7 +1,8 @@
 //! The two parts of the twin comparison (`tests/twin/run.py`) that need the harness' own code.
 //!
-//! `twin tee FIRST SECOND` takes traces over OTLP/gRPC and hands every request to both addresses; what
-//! the first answers is what the sender hears. It prints its own address.
+//! `twin tee FIRST SECOND [TENANT]` takes traces over OTLP/gRPC and hands every request to both addresses,
+//! to the first in the name of a tenant if one is given; what the first answers is what the sender hears.
+//! It prints its own address.
 //!
 //! `twin judge RUN_DIR --prometheus URL --loki URL --tempo URL` puts every question of a finished run
 //! anew, to these backends, and prints the report that their answers give: rows, facts, objectives and
@@ -22,6 +23,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
@@ -33,6 +35,8 @@ const LARGEST: usize = 64 << 20;
 struct Tee {
     first: TraceServiceClient<Channel>,
     second: TraceServiceClient<Channel>,
+    /// The header by which Tempo knows the first's tenant.
+    tenant: Option<MetadataValue<Ascii>>,
 }
 
 #[tonic::async_trait]
@@ -43,7 +47,11 @@ impl TraceService for Tee {
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let spans = request.into_inner();
         let (mut first, mut second) = (self.first.clone(), self.second.clone());
-        let (heard, other) = tokio::join!(first.export(spans.clone()), second.export(spans));
+        let mut named = Request::new(spans.clone());
+        if let Some(tenant) = &self.tenant {
+            named.metadata_mut().insert("x-scope-orgid", tenant.clone());
+        }
+        let (heard, other) = tokio::join!(first.export(named), second.export(spans));
         if let Err(status) = other {
             eprintln!("twin: the second did not take spans: {status}");
         }
@@ -51,7 +59,7 @@ impl TraceService for Tee {
     }
 }
 
-async fn tee(first: &str, second: &str) -> Result<(), Wrong> {
+async fn tee(first: &str, second: &str, tenant: Option<&str>) -> Result<(), Wrong> {
     let to = |address: &str| -> Result<TraceServiceClient<Channel>, Wrong> {
         Ok(TraceServiceClient::new(
             Endpoint::from_shared(address.to_owned())?.connect_lazy(),
@@ -60,6 +68,7 @@ async fn tee(first: &str, second: &str) -> Result<(), Wrong> {
     let service = TraceServiceServer::new(Tee {
         first: to(first)?,
         second: to(second)?,
+        tenant: tenant.map(str::parse).transpose()?,
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("http://{}", listener.local_addr()?);
@@ -138,7 +147,8 @@ async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
-        ["tee", first, second] => tee(first, second).await,
+        ["tee", first, second] => tee(first, second, None).await,
+        ["tee", first, second, tenant] => tee(first, second, Some(tenant)).await,
         [
             "judge",
             dir,
@@ -157,7 +167,7 @@ async fn main() -> ExitCode {
             judge_by(dir, urls).await
         }
         _ => Err(
-            "twin tee FIRST SECOND | twin judge RUN_DIR --prometheus URL --loki URL --tempo URL"
+            "twin tee FIRST SECOND [TENANT] | twin judge RUN_DIR --prometheus URL --loki URL --tempo URL"
                 .into(),
         ),
     };
