@@ -144,7 +144,7 @@ class Collector(threading.Thread):
     def __init__(self, file, loki_urls, tenant=None):
         super().__init__(daemon=True)
         self.file, self.loki_urls, self.tenant = Path(file), loki_urls, tenant
-        self.over = threading.Event()
+        self.over, self.lost = threading.Event(), set()
 
     def run(self):
         while not self.file.exists():
@@ -181,7 +181,9 @@ class Collector(threading.Thread):
             try:
                 urllib.request.urlopen(request, timeout=10).close()
             except OSError as error:
-                print(f"collector: {url}: {error}", file=sys.stderr)
+                if url not in self.lost:
+                    print(f"collector: {url}: {error}", file=sys.stderr)
+                self.lost.add(url)
 
 
 def nanoseconds(text):
@@ -236,12 +238,16 @@ class Twin:
         collector.start()
         log = open(self.work / f"{name}.log", "wb")
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
-        if during:
-            during(out)
-        code = child.wait()
-        collector.over.set()
-        collector.join()
-        return code, out
+        try:
+            if during:
+                during(out)
+            return child.wait(), out
+        finally:
+            if child.poll() is None:
+                child.send_signal(signal.SIGINT)
+                child.wait()
+            collector.over.set()
+            collector.join()
 
     def judge(self, out, urls):
         command = [self.twin, "judge", str(out)]
