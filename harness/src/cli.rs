@@ -26,6 +26,7 @@ use crate::init::{self, InitArgs};
 use crate::inputs::{self, Overrides};
 use crate::merge::{self, MergeArgs};
 use crate::output::{self, Format};
+use crate::publish::{self, Destinations, PublishArgs};
 use crate::rejudge;
 use crate::run::{self, Failure, RunOptions};
 use crate::run_dir::{self, FinishedRun};
@@ -80,6 +81,8 @@ enum Command {
     },
     /// Write a finished run's report in any form.
     Report(ReportArgs),
+    /// Send a finished run's verdict and key figures to Prometheus, Loki or Grafana.
+    Publish(PublishArgs),
     /// Say why an objective of a finished run is as it is.
     Explain(ExplainArgs),
     /// Look whether everything that a scenario needs is there, as it must be.
@@ -241,6 +244,16 @@ struct RunArgs {
     /// No progress on stderr.
     #[arg(long, short)]
     quiet: bool,
+    /// Remote-write the verdict and key figures to this Prometheus afterwards (base URL, or one with its
+    /// path).
+    #[arg(long, value_name = "URL")]
+    publish_prometheus: Option<String>,
+    /// Push a line of summary to this Loki afterwards.
+    #[arg(long, value_name = "URL")]
+    publish_loki: Option<String>,
+    /// Annotate this Grafana afterwards; the token is GRAFANA_TOKEN of the environment.
+    #[arg(long, value_name = "URL")]
+    publish_grafana: Option<String>,
     #[command(flatten)]
     over: OverArgs,
 }
@@ -386,6 +399,7 @@ fn execute(command: Command) -> Result<u8, Failure> {
         Command::Schedule(args) => show::show(&args.into(), &mut std::io::stdout()).map(|()| 0),
         Command::Compare { runs, format } => compare::compare(&runs, format),
         Command::Report(args) => finished::report(&args),
+        Command::Publish(args) => in_runtime(publish::run(args)),
         Command::Explain(args) => finished::explain(&args),
         Command::Doctor(args) => in_runtime(doctor::run(args)),
         Command::Check(args) => check::run(&CheckOptions {
@@ -461,6 +475,11 @@ impl From<RunArgs> for RunOptions {
             start_at: args.start_at,
             quiet: args.quiet,
             format: args.format,
+            publish: Destinations {
+                prometheus: args.publish_prometheus,
+                loki: args.publish_loki,
+                grafana: args.publish_grafana,
+            },
         }
     }
 }

@@ -30,6 +30,7 @@ pub mod observed;
 pub mod output;
 pub mod own;
 pub mod progress;
+pub mod publish;
 pub mod recorder;
 mod redact;
 mod rejudge;

@@ -35,6 +35,7 @@ use crate::observed::Observed;
 use crate::output::{self, Format};
 use crate::own;
 use crate::progress::Progress;
+use crate::publish::{self, Destinations};
 use crate::recorder::{self, Recorded, Recorder};
 use crate::redact::{hide, redact};
 use crate::retry;
@@ -74,6 +75,8 @@ pub struct RunOptions {
     pub quiet: bool,
     /// Form of what is printed at the end.
     pub format: Format,
+    /// Where the verdict goes beside.
+    pub publish: Destinations,
 }
 
 /// Why there is no report.
@@ -113,12 +116,13 @@ pub async fn run(options: RunOptions) -> Result<u8, Failure> {
     };
     let mut earlier = Vec::new();
     let mut number = 1;
-    let (dir, report) = loop {
+    let (dir, report, ended) = loop {
         let dir = retry::place(&out, number, most);
         context.attempt = retry::attempt(number, most, &earlier);
         let (finished, report) = attempt(&options, &inputs, &dir, &context, &progress).await?;
         if !retry::again(&report, number, most) {
-            break (dir, report);
+            let ended = finished.facts.started.plus(finished.facts.drained);
+            break (dir, report, ended);
         }
         progress.say(&format!(
             "attempt {number} of at most {most} is {} ({}); trying again",
@@ -143,6 +147,9 @@ pub async fn run(options: RunOptions) -> Result<u8, Failure> {
     };
     output::print(&report, options.format).map_err(Failure::Internal)?;
     written.map_err(Failure::Internal)?;
+    for wrong in publish::publish(&report, ended, &options.publish).await {
+        eprintln!("harness: {wrong}");
+    }
     progress.say(&format!("report: {}", out.join("report.html").display()));
     Ok(report.exit_code)
 }

@@ -159,6 +159,7 @@ pub async fn attack(args: &AttackArgs) -> Result<u8, Failure> {
         shard: Shard::WHOLE,
         start_at: None,
         quiet: args.quiet,
+        publish: crate::publish::Destinations::default(),
         format: Format::Terminal,
     };
     let context = Context::default();

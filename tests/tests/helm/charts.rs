@@ -108,6 +108,11 @@ fn wrong_values_are_refused() {
             format!(r#"{{{image}, "scenarios": ""}}"#),
             "scenarios",
         ),
+        (
+            "harness",
+            format!(r#"{{{image}, "publish": {{"loki": "http://u:p@loki"}}}}"#),
+            "match",
+        ),
         // A run directory elsewhere would be lost, or the read-only root.
         (
             "harness",

@@ -97,6 +97,9 @@ tolerations:
 {{- define "harness.run" -}}
 {{- $args := list "run" "/etc/harness/scenario.yaml" "--quiet" }}
 {{- with .Values.expectVersion }}{{ $args = append $args (printf "--set=target.expectVersion=%s" .) }}{{ end }}
+{{- range $to, $url := .Values.publish }}
+{{- with $url }}{{ $args = append $args (printf "--publish-%s=%s" $to .) }}{{ end }}
+{{- end }}
 {{- concat $args .Values.args | toJson }}
 {{- end }}
 
