@@ -3,19 +3,18 @@
 
 mod binary;
 mod over_time;
+mod read;
 mod vector;
 
 use super::ast::{
     Conversion, Grouping, LabelReplace, MatchOp, RangeAgg, RangeOp, SampleExpr, VectorOp,
 };
 use super::error::QueryError;
-use super::pipeline::{CompiledFilter, LabelView, Pipeline};
+use super::pipeline::{LabelView, Pipeline};
 use super::query::{QueryLimits, Sample, Steps};
 use super::units;
 use crate::store::logs::{Labels, LogStore};
 use regex::Regex;
-use std::borrow::Cow;
-use std::collections::HashMap;
 
 /// A metric expression whose lines have been read.
 pub(super) enum Prepared {
@@ -147,67 +146,13 @@ impl Window {
         steps: Steps,
         limits: &QueryLimits,
     ) -> Result<Self, QueryError> {
-        let pipeline = Pipeline::new(&agg.log)?;
-        let filters: Vec<CompiledFilter> = agg
-            .unwrap
-            .iter()
-            .flat_map(|unwrap| &unwrap.filters)
-            .map(CompiledFilter::new)
-            .collect::<Result<_, _>>()
-            .map_err(QueryError::invalid)?;
+        let selector = Pipeline::new(&agg.log)?.selector;
         // The window (t - range, t] in whole nanoseconds is [t - range + 1, t + 1).
         let shifted = |t: i64| t.saturating_sub(agg.offset).saturating_add(1);
         let start = shifted(steps.start).saturating_sub(agg.range);
         let end = shifted(steps.end);
-        let mut index: HashMap<Labels, usize> = HashMap::new();
-        let mut slot_of = |labels: Labels, series: &mut Vec<Read>| {
-            *index.entry(labels.clone()).or_insert_with(|| {
-                series.push(Read {
-                    labels,
-                    samples: Vec::new(),
-                    lines: Vec::new(),
-                });
-                series.len() - 1
-            })
-        };
-        let counts_lines = counts_lines(agg);
-        let mut series: Vec<Read> = Vec::new();
-        for stream in store.select(start, end, |labels| pipeline.selector.fits(labels)) {
-            for (n, entry) in stream.entries.iter().enumerate() {
-                if n % 1024 == 0 {
-                    limits.check_time()?;
-                }
-                let mut view = LabelView::new(&stream.labels, &entry.metadata);
-                let mut line = Cow::Borrowed(&*entry.line);
-                if !pipeline.process(entry.ts, &mut line, &mut view) {
-                    continue;
-                }
-                if counts_lines && view.error().is_none() {
-                    let slot = slot_of(series_labels(agg, keep, &view), &mut series);
-                    series[slot].lines.push(entry.ts);
-                }
-                let Some(value) = value_of(agg, &line, &mut view) else {
-                    continue;
-                };
-                if !filters.iter().all(|filter| filter.passes(&mut view)) {
-                    continue;
-                }
-                if let Some(kind) = view.error() {
-                    return Err(QueryError::Pipeline {
-                        kind: kind.to_owned(),
-                        series: view.labels().to_string(),
-                    });
-                }
-                let slot = slot_of(series_labels(agg, keep, &view), &mut series);
-                if series.len() > limits.inner_series {
-                    return Err(QueryError::Limit(format!(
-                        "more than {} series on the way to the answer",
-                        limits.inner_series
-                    )));
-                }
-                series[slot].samples.push((entry.ts, value));
-            }
-        }
+        let selected = store.select(start, end, |labels| selector.fits(labels));
+        let mut series = read::all(agg, keep, &selected, limits)?;
         for each in &mut series {
             each.samples.sort_by_key(|(ts, _)| *ts);
             each.lines.sort_unstable();

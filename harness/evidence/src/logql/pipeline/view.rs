@@ -34,6 +34,13 @@ impl<'a> LabelView<'a> {
         }
     }
 
+    /// What the line came with, while the pipeline has changed nothing of it.
+    pub(crate) fn untouched(&self) -> Option<(&'a Labels, &'a Labels)> {
+        self.changes
+            .is_empty()
+            .then_some((self.stream, self.metadata))
+    }
+
     /// The value of a label now.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         match self.changes.iter().find(|(n, _)| n == name) {

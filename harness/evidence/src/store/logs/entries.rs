@@ -53,6 +53,20 @@ impl Entries {
         run.chunk[run.part.clone()].get(at - run.before)
     }
 
+    /// Those at these places in the order of time; a place beyond the last is none.
+    pub(crate) fn part(&self, places: Range<usize>) -> Self {
+        let mut out = Self::default();
+        for run in &self.runs {
+            let from = places.start.max(run.before) - run.before;
+            let to = places.end.saturating_sub(run.before).min(run.part.len());
+            if from < to {
+                let first = run.part.start;
+                out.push(run.chunk.clone(), first + from..first + to);
+            }
+        }
+        out
+    }
+
     /// All, in the order of time.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         let parts = self.runs.iter().map(|run| &run.chunk[run.part.clone()]);
@@ -105,7 +119,13 @@ mod tests {
         let times: Vec<i64> = all.iter().map(|e| e.ts).collect();
         assert_eq!(times, [1, 2, 20, 21, 22, 23]);
         let got: Vec<i64> = (0..7).filter_map(|at| Some(all.get(at)?.ts)).collect();
-        assert_eq!((got, all.len()), (times, 6));
+        assert_eq!((&got, all.len()), (&times, 6));
+        for from in 0..=7 {
+            for to in from..=8 {
+                let part: Vec<i64> = all.part(from..to).iter().map(|e| e.ts).collect();
+                assert_eq!(part, times[from.min(6)..to.min(6)], "{from}..{to}");
+            }
+        }
         assert!(Entries::default().get(0).is_none() && Entries::default().is_empty());
     }
 }

@@ -44,6 +44,11 @@ impl Labels {
         &self.0
     }
 
+    /// Whether both share their pairs; sets that do not may be equal all the same.
+    pub(crate) fn shares(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Number of labels.
     pub fn len(&self) -> usize {
         self.0.len()
