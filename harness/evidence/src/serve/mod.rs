@@ -18,6 +18,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -76,6 +77,13 @@ pub async fn serve(
     for (api, listener, router) in apis(evidence, listeners) {
         let stopped = stop.clone().cancelled_owned();
         let service = guarded(router);
+        // An answer is several small writes: with Nagle's algorithm the last of them waits for the client's
+        // delayed acknowledgement, 40 ms.
+        let listener = listener.tap_io(|stream| {
+            if let Err(e) = stream.set_nodelay(true) {
+                tracing::debug!(error = %e, "TCP_NODELAY is not set");
+            }
+        });
         tasks.spawn(async move {
             axum::serve(listener, service)
                 .with_graceful_shutdown(stopped)
