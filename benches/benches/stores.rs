@@ -10,19 +10,47 @@ mod spans;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use bytes::{Buf, BufMut, Bytes};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use harness_evidence::Evidence;
 use harness_evidence::logql::{self, QueryLimits};
+use harness_evidence::receive::otlp::ingest_traces;
 use harness_evidence::serve::{Listeners, serve};
 use harness_evidence::store::logs::{LogStore, PushStream};
 use harness_evidence::store::traces::TraceStore;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use prost::Message;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::transport::Endpoint;
 
 const SPANS: u64 = 1_000_000;
 /// Spans of one batch: what an SDK's batch processor sends at most by default is 512.
 const BATCH: u64 = 500;
+
+/// The body of a request with spans.
+fn body(first: u64) -> Bytes {
+    let request = ExportTraceServiceRequest {
+        resource_spans: vec![spans::batch(first, BATCH)],
+    };
+    request.encode_to_vec().into()
+}
+
+/// Time of ingesting spans out of the bytes that receivers get.
+fn ingest_bytes(store: &TraceStore, spans: u64) -> Duration {
+    let mut spent = Duration::ZERO;
+    for n in 0..spans / BATCH {
+        let body = body(n * BATCH);
+        let began = Instant::now();
+        let taken = ingest_traces(store, &body).expect("spans");
+        spent += began.elapsed();
+        assert_eq!(taken.accepted, BATCH, "{}", taken.message);
+    }
+    spent
+}
 
 /// Time of ingesting a million spans, without making them; `dir` is where they are recorded.
 fn ingest(dir: Option<&std::path::Path>) -> Duration {
@@ -49,6 +77,12 @@ fn traces(c: &mut Criterion) {
     group.bench_function("1M spans", |b| {
         b.iter_custom(|times| (0..times).map(|_| ingest(None)).sum());
     });
+    group.bench_function("1M spans, out of bytes", |b| {
+        b.iter_custom(|times| {
+            let one = |_| ingest_bytes(&TraceStore::default(), SPANS);
+            (0..times).map(one).sum()
+        });
+    });
     group.bench_function("1M spans, recorded", |b| {
         b.iter_custom(|times| {
             let one = |_| {
@@ -60,6 +94,47 @@ fn traces(c: &mut Criterion) {
     });
     group.finish();
 }
+
+/// Sends messages that are bytes already: what is measured is the receiver, not protobuf's encoder.
+#[derive(Clone, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        let len = from.remaining();
+        Ok(Some(from.copy_to_bytes(len)))
+    }
+}
+
+const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// Over a loopback socket, client and server in this process: what is measured is both.
 fn grpc(c: &mut Criterion) {
@@ -75,7 +150,8 @@ fn grpc(c: &mut Criterion) {
             resource_spans: vec![spans::batch(n * BATCH, BATCH)],
         })
         .collect();
-    let send_all = async || {
+    let packed: Vec<Bytes> = (0..TOTAL / BATCH).map(|n| body(n * BATCH)).collect();
+    let send_all = async |packed: &[Bytes]| {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
             .expect("a port");
@@ -91,19 +167,26 @@ fn grpc(c: &mut Criterion) {
             listeners,
             stop.clone().cancelled_owned(),
         ));
-        let client = TraceServiceClient::connect(url)
-            .await
-            .expect("a connection");
+        let endpoint = Endpoint::from_shared(url).expect("a URL");
+        let channel = endpoint.connect().await.expect("a connection");
+        let client = TraceServiceClient::new(channel.clone());
         let began = Instant::now();
         let senders = (0..AT_ONCE).map(|first| {
             let mut client = client.clone();
-            let mine: Vec<_> = batches
-                .iter()
-                .skip(first as usize)
-                .step_by(AT_ONCE as usize)
-                .cloned()
-                .collect();
+            let mut grpc = Grpc::new(channel.clone());
+            let place = |n: &usize| n % AT_ONCE as usize == first as usize;
+            let bodies: Vec<_> = (0..packed.len()).filter(place).collect();
+            let bodies: Vec<_> = bodies.into_iter().map(|n| packed[n].clone()).collect();
+            let whole = if packed.is_empty() { batches.len() } else { 0 };
+            let mine: Vec<_> = (0..whole).filter(place).collect();
+            let mine: Vec<_> = mine.into_iter().map(|n| batches[n].clone()).collect();
             tokio::spawn(async move {
+                for body in bodies {
+                    grpc.ready().await.expect("a connection");
+                    let path = http::uri::PathAndQuery::from_static(EXPORT);
+                    let sent = grpc.unary(tonic::Request::new(body), path, Raw).await;
+                    assert!(sent.expect("taken").into_inner().is_empty());
+                }
                 for batch in mine {
                     let answer = client.export(batch).await.expect("taken").into_inner();
                     assert!(answer.partial_success.is_none(), "{answer:?}");
@@ -124,17 +207,22 @@ fn grpc(c: &mut Criterion) {
     group
         .sample_size(10)
         .throughput(Throughput::Elements(TOTAL));
-    group.bench_function("grpc, loopback, 100k spans", |b| {
-        b.iter_custom(|times| {
-            runtime.block_on(async {
-                let mut spent = Duration::ZERO;
-                for _ in 0..times {
-                    spent += send_all().await;
-                }
-                spent
-            })
+    for (name, packed) in [
+        ("grpc, loopback, 100k spans", &[][..]),
+        ("grpc, loopback, 100k spans packed before", &packed),
+    ] {
+        group.bench_function(name, |b| {
+            b.iter_custom(|times| {
+                runtime.block_on(async {
+                    let mut spent = Duration::ZERO;
+                    for _ in 0..times {
+                        spent += send_all(packed).await;
+                    }
+                    spent
+                })
+            });
         });
-    });
+    }
     group.finish();
 }
 
@@ -204,17 +292,16 @@ fn regex(c: &mut Criterion) {
     group.finish();
 }
 
-/// What one span costs beside its attributes; printed, since criterion measures time alone.
+/// What one of ten million spans costs; printed, since criterion measures time alone.
 fn size(_: &mut Criterion) {
-    let store = TraceStore::default();
-    for n in 0..SPANS / BATCH {
-        store.ingest(vec![spans::batch(n * BATCH, BATCH)]);
-    }
+    let store = TraceStore::with_limit(4 << 30);
+    let spent = ingest_bytes(&store, 10 * SPANS);
     let stats = store.stats();
     println!(
-        "size/1M spans: {} bytes a span with its attributes, {} traces",
+        "size/10M spans: {} bytes a span with its attributes, {} traces, {:.2} million spans a second",
         stats.bytes / stats.spans,
-        stats.traces
+        stats.traces,
+        stats.spans as f64 / spent.as_secs_f64() / 1e6
     );
 }
 

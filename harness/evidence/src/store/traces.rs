@@ -10,6 +10,7 @@ mod chunks;
 mod convert;
 mod ingest;
 mod journal;
+mod payload;
 mod rows;
 mod strings;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
 
 pub(crate) use attrs::{AttrSets, SetId, Value};
+pub(crate) use payload::{OfResource, OfScope, Payload, SpanRef, Val};
 pub(crate) use rows::{Extra, NO_SPAN, ResourceRow, ScopeRow, SpanRow, TraceRow};
 pub(crate) use strings::{StrId, Strings};
 
@@ -93,14 +95,19 @@ impl TraceStore {
     /// Stores spans. Duplicates of a stored span count as accepted: the sender did nothing wrong by
     /// retrying.
     pub fn ingest(&self, spans: Vec<ResourceSpans>) -> Ingested {
-        let count = ingest::count(&spans);
+        self.ingest_payload(&Payload::of(&spans))
+    }
+
+    /// As [`Self::ingest`], of spans that lie elsewhere.
+    pub(crate) fn ingest_payload(&self, payload: &Payload<'_>) -> Ingested {
+        let count = payload.spans.len() as u64;
         let mut sink = self.sink();
         if let Some(why) = sink.closed() {
             return self.lost(count, why.to_owned());
         }
         let mut tables = self.write();
         let was = sink.records().then(|| (tables.lengths(), tables.counters));
-        let taken = ingest::ingest(&mut tables, self.limit, spans);
+        let taken = ingest::ingest(&mut tables, self.limit, payload);
         if let Some((was, counters)) = was
             // Under the lock: no query sees a span before it is recorded.
             && let Err(why) = tables.record_since(&mut sink, was)
@@ -190,6 +197,8 @@ pub(crate) struct Tables {
     by_id: HashTable<u32>,
     hasher: DefaultHashBuilder,
     counters: TraceStats,
+    /// Attributes of the last set that came, by their places in it.
+    recent: Vec<(StrId, Value)>,
 }
 
 /// What an id costs in a trace's set of ids: itself and a control byte, in a table that is filled to

@@ -1,8 +1,11 @@
 //! The three collector services of OTLP over gRPC.
 
+use axum::body::Body;
 use axum::extract::{Request as HttpRequest, State};
 use axum::middleware::{self, Next};
 use axum::response::Response as HttpResponse;
+use axum::routing::post;
+use bytes::{Buf, Bytes};
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
     logs_service_server::{LogsService, LogsServiceServer},
@@ -12,14 +15,17 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
     metrics_service_server::{MetricsService, MetricsServiceServer},
 };
 use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
-    trace_service_server::{TraceService, TraceServiceServer},
+    ExportTracePartialSuccess, ExportTraceServiceResponse,
 };
+use prost::Message;
 use tonic::codec::CompressionEncoding::Gzip;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::BoxFuture;
+use tonic::server::UnaryService;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-use super::{MAX_PAYLOAD_BYTES, Payload, ingest};
+use super::{MAX_PAYLOAD_BYTES, NotStored, Payload, ingest};
 use crate::store::segment::Signal;
 use crate::{Evidence, Ingested};
 
@@ -30,12 +36,8 @@ use crate::{Evidence, Ingested};
 pub fn grpc_services(evidence: Evidence) -> Routes {
     let counted = middleware::from_fn_with_state(evidence.clone(), count_unread);
     let exporter = Exporter(evidence);
+    let of_traces = exporter.clone();
     let routes = Routes::new(
-        TraceServiceServer::new(exporter.clone())
-            .accept_compressed(Gzip)
-            .max_decoding_message_size(MAX_PAYLOAD_BYTES),
-    )
-    .add_service(
         LogsServiceServer::new(exporter.clone())
             .accept_compressed(Gzip)
             .max_decoding_message_size(MAX_PAYLOAD_BYTES),
@@ -45,7 +47,14 @@ pub fn grpc_services(evidence: Evidence) -> Routes {
             .accept_compressed(Gzip)
             .max_decoding_message_size(MAX_PAYLOAD_BYTES),
     );
-    routes.into_axum_router().layer(counted).into()
+    routes
+        .into_axum_router()
+        .route(
+            TRACES,
+            post(move |request| traces(of_traces.clone(), request)),
+        )
+        .layer(counted)
+        .into()
 }
 
 /// Counts every export that is answered with an error: it was too long, packed in an unknown way or no
@@ -84,28 +93,75 @@ struct Exporter(Evidence);
 
 impl Exporter {
     async fn store(&self, payload: Payload) -> Result<Ingested, Status> {
-        ingest(self.0.clone(), payload)
-            .await
-            .map_err(Status::internal)
+        ingest(self.0.clone(), payload).await.map_err(|e| match e {
+            // The code that tonic answers what it cannot decode with.
+            NotStored::Malformed(why) | NotStored::Broken(why) => Status::internal(why),
+        })
     }
 }
 
-#[tonic::async_trait]
-impl TraceService for Exporter {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let spans = request.into_inner().resource_spans;
-        let done = self.store(Payload::Traces(spans)).await?;
-        Ok(Response::new(ExportTraceServiceResponse {
-            partial_success: refused(&done).map(|(rejected_spans, error_message)| {
-                ExportTracePartialSuccess {
-                    rejected_spans,
-                    error_message,
-                }
-            }),
-        }))
+/// Takes the bytes of spans as they are: see [`wire`](super::wire).
+async fn traces(exporter: Exporter, request: HttpRequest) -> HttpResponse {
+    let mut grpc = tonic::server::Grpc::new(Spans)
+        .accept_compressed(Gzip)
+        .max_decoding_message_size(MAX_PAYLOAD_BYTES);
+    grpc.unary(exporter, request).await.map(Body::new)
+}
+
+impl UnaryService<Bytes> for Exporter {
+    type Response = ExportTraceServiceResponse;
+    type Future = BoxFuture<Response<Self::Response>, Status>;
+
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        let exporter = self.clone();
+        Box::pin(async move {
+            let done = exporter.store(Payload::Spans(request.into_inner())).await?;
+            Ok(Response::new(ExportTraceServiceResponse {
+                partial_success: refused(&done).map(|(rejected_spans, error_message)| {
+                    ExportTracePartialSuccess {
+                        rejected_spans,
+                        error_message,
+                    }
+                }),
+            }))
+        })
+    }
+}
+
+/// Leaves a request's message in its bytes.
+struct Spans;
+
+impl Codec for Spans {
+    type Encode = ExportTraceServiceResponse;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Spans {
+    type Item = ExportTraceServiceResponse;
+    type Error = Status;
+
+    fn encode(&mut self, item: Self::Item, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        item.encode(to).map_err(|e| Status::internal(e.to_string()))
+    }
+}
+
+impl Decoder for Spans {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        let len = from.remaining();
+        Ok(Some(from.copy_to_bytes(len)))
     }
 }
 

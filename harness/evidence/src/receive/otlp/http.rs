@@ -19,7 +19,7 @@ use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
 use prost::Message;
 use serde::de::DeserializeOwned;
 
-use super::{MAX_PAYLOAD_BYTES, Payload, ids, ingest};
+use super::{MAX_PAYLOAD_BYTES, NotStored, Payload, ids, ingest};
 use crate::store::segment::Signal;
 use crate::{Evidence, Ingested};
 
@@ -144,15 +144,12 @@ impl Encoding {
         }
     }
 
-    fn read(self, body: &[u8], signal: Signal) -> Result<Payload, String> {
+    fn read(self, body: &Bytes, signal: Signal) -> Result<Payload, String> {
         Ok(match (signal, self) {
             (Signal::Traces, Self::Json) => Payload::Traces(json_traces(body)?),
             (Signal::Logs, Self::Json) => Payload::Logs(json_logs(body)?),
             (Signal::Metrics, Self::Json) => Payload::Metrics(json_metrics(body)?),
-            (Signal::Traces, Self::Protobuf) => {
-                let request: ExportTraceServiceRequest = from_protobuf(body)?;
-                Payload::Traces(request.resource_spans)
-            }
+            (Signal::Traces, Self::Protobuf) => Payload::Spans(body.clone()),
             (Signal::Logs, Self::Protobuf) => {
                 let request: ExportLogsServiceRequest = from_protobuf(body)?;
                 Payload::Logs(request.resource_logs)
@@ -226,7 +223,12 @@ async fn receive(to: Evidence, headers: &HeaderMap, body: Bytes, signal: Signal)
     };
     match ingest(to, payload).await {
         Ok(done) => accepted(encoding, &done, rejected_key(signal)),
-        Err(message) => encoding.error(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL, message),
+        Err(NotStored::Malformed(message)) => {
+            encoding.error(StatusCode::BAD_REQUEST, INVALID_ARGUMENT, message)
+        }
+        Err(NotStored::Broken(message)) => {
+            encoding.error(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL, message)
+        }
     }
 }
 

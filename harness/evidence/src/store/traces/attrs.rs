@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
 use prost::Message;
 
 use super::chunks::grow;
-use super::{StrId, Strings};
+use super::{StrId, Strings, Val};
 
 /// Index of a set in [`AttrSets`]. Set 0 is the empty one.
 pub(crate) type SetId = u32;
@@ -105,7 +105,17 @@ impl AttrSets {
     }
 
     /// Stores a value's parts.
-    pub(crate) fn value(&mut self, strings: &mut Strings, value: Option<AnyValue>) -> Value {
+    pub(crate) fn value(&mut self, strings: &mut Strings, value: &Val<'_>) -> Value {
+        match value {
+            Val::Str(text) => Value::Str(strings.intern(text)),
+            Val::Int(v) => Value::Int(*v),
+            Val::Float(v) => Value::Float(*v),
+            Val::Bool(v) => Value::Bool(*v),
+            Val::Nested(value) => self.any(strings, value),
+        }
+    }
+
+    pub(super) fn any(&mut self, strings: &mut Strings, value: &AnyValue) -> Value {
         let scalar = |strings: &mut Strings, v: &Option<any_value::Value>| match v {
             Some(any_value::Value::StringValue(s)) => Some(Value::Str(strings.intern(s))),
             Some(any_value::Value::IntValue(i)) => Some(Value::Int(*i)),
@@ -113,7 +123,6 @@ impl AttrSets {
             Some(any_value::Value::BoolValue(b)) => Some(Value::Bool(*b)),
             _ => None,
         };
-        let value = value.unwrap_or_default();
         if let Some(simple) = scalar(strings, &value.value) {
             return simple;
         }
@@ -134,7 +143,7 @@ impl AttrSets {
                 Value::Array(self.arrays.len() as u32 - 1)
             }
             None => {
-                self.others.push(value);
+                self.others.push(value.clone());
                 Value::Other(self.others.len() as u32 - 1)
             }
         };

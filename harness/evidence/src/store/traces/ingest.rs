@@ -5,30 +5,33 @@ use std::hash::BuildHasher as _;
 
 use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
 
+use super::payload::{Payload, SpanRef, Val};
 use super::rows::{EventRow, LinkRow};
 use super::strings::allocation;
-use super::{Extra, NO_SPAN, ResourceRow, ScopeRow, SetId, SpanRow, Tables, TraceRow};
+use super::{
+    Extra, NO_SPAN, ResourceRow, ScopeRow, SetId, SpanRow, StrId, Tables, TraceRow, Value,
+};
 use crate::Ingested;
 
 /// A trace longer than this keeps a set of its span ids, since looking through it for a duplicate
 /// would make ingestion quadratic.
 const LONG_TRACE: u32 = 64;
 
-pub(super) fn ingest(tables: &mut Tables, limit: usize, all: Vec<ResourceSpans>) -> Ingested {
+pub(super) fn ingest(tables: &mut Tables, limit: usize, payload: &Payload<'_>) -> Ingested {
     let mut done = Ingested::default();
     let (mut invalid, mut full) = (0u64, 0u64);
-    for of_resource in all {
-        let resource = tables.resource(of_resource.resource, &of_resource.schema_url);
-        for of_scope in of_resource.scope_spans {
-            let scope = tables.scope(of_scope.scope, &of_scope.schema_url);
-            for span in of_scope.spans {
+    for of_resource in &payload.resources {
+        let resource = tables.resource(&of_resource.resource, of_resource.schema_url);
+        for of_scope in &of_resource.scopes {
+            let scope = tables.scope(&of_scope.scope, of_scope.schema_url);
+            for span in &payload.spans[of_scope.spans.clone()] {
                 if tables.bytes() >= limit {
                     full += 1;
                     continue;
                 }
-                match tables.add(resource, scope, span) {
+                let attributes = &payload.attributes[span.attributes.clone()];
+                match tables.add(resource, scope, span, attributes) {
                     Ok(()) => done.accepted += 1,
                     Err(BadId(why)) => {
                         if invalid == 0 {
@@ -52,24 +55,24 @@ pub(super) fn ingest(tables: &mut Tables, limit: usize, all: Vec<ResourceSpans>)
     done
 }
 
-/// Spans of a payload.
-pub(super) fn count(all: &[ResourceSpans]) -> u64 {
-    let scopes = all.iter().flat_map(|of| &of.scope_spans);
-    scopes.map(|of| of.spans.len() as u64).sum()
-}
-
 /// An id that identifies nothing.
 struct BadId(String);
 
 impl Tables {
-    fn add(&mut self, resource: u32, scope: u32, span: Span) -> Result<(), BadId> {
-        let trace_id = u128::from_be_bytes(id("trace id", &span.name, &span.trace_id)?);
-        let span_id = u64::from_be_bytes(id("span id", &span.name, &span.span_id)?);
-        let parent = if span.parent_span_id.is_empty() {
+    fn add(
+        &mut self,
+        resource: u32,
+        scope: u32,
+        span: &SpanRef<'_>,
+        attributes: &[(&str, Val<'_>)],
+    ) -> Result<(), BadId> {
+        let trace_id = u128::from_be_bytes(id("trace id", span.name, span.trace_id)?);
+        let span_id = u64::from_be_bytes(id("span id", span.name, span.id)?);
+        let parent = if span.parent.is_empty() {
             0
         } else {
             // All zero is an unset parent to some exporters; a wrong length is not an id at all.
-            let bytes: [u8; 8] = fixed("parent span id", &span.name, &span.parent_span_id)?;
+            let bytes: [u8; 8] = fixed("parent span id", span.name, span.parent)?;
             u64::from_be_bytes(bytes)
         };
         let trace = self.trace_row(trace_id);
@@ -77,18 +80,17 @@ impl Tables {
             self.counters.duplicates += 1;
             return Ok(());
         }
-        let extra = self.add_extra(&span);
-        let status = span.status.unwrap_or_default();
+        let extra = self.add_extra(span);
         let row = SpanRow {
             id: span_id,
             parent,
-            start: span.start_time_unix_nano,
-            end: span.end_time_unix_nano,
+            start: span.start,
+            end: span.end,
             trace,
             next: NO_SPAN,
-            name: self.strings.intern(&span.name),
-            status_message: self.strings.intern(&status.message),
-            attrs: self.set(span.attributes),
+            name: self.strings.intern(span.name),
+            status_message: self.strings.intern(span.status_message),
+            attrs: self.set(attributes),
             resource,
             scope,
             extra,
@@ -96,7 +98,7 @@ impl Tables {
                 .ok()
                 .filter(|k| *k <= 5)
                 .unwrap_or(0),
-            status: u8::try_from(status.code)
+            status: u8::try_from(span.status)
                 .ok()
                 .filter(|c| *c <= 2)
                 .unwrap_or(0),
@@ -173,12 +175,12 @@ impl Tables {
         }
     }
 
-    fn add_extra(&mut self, span: &Span) -> u32 {
+    fn add_extra(&mut self, span: &SpanRef<'_>) -> u32 {
         let plain = span.trace_state.is_empty()
             && span.flags == 0
-            && span.dropped_attributes_count == 0
-            && span.dropped_events_count == 0
-            && span.dropped_links_count == 0
+            && span.dropped_attributes == 0
+            && span.dropped_events == 0
+            && span.dropped_links == 0
             && span.events.is_empty()
             && span.links.is_empty();
         if plain {
@@ -190,7 +192,7 @@ impl Tables {
             .map(|e| EventRow {
                 time: e.time_unix_nano,
                 name: self.strings.intern(&e.name),
-                attrs: self.set(e.attributes.clone()),
+                attrs: self.set_of(&e.attributes),
                 dropped_attributes: e.dropped_attributes_count,
             })
             .collect();
@@ -201,17 +203,17 @@ impl Tables {
                 trace: padded(&l.trace_id),
                 span: padded(&l.span_id) as u64,
                 trace_state: self.strings.intern(&l.trace_state),
-                attrs: self.set(l.attributes.clone()),
+                attrs: self.set_of(&l.attributes),
                 dropped_attributes: l.dropped_attributes_count,
                 flags: l.flags,
             })
             .collect();
         let extra = Extra {
-            trace_state: self.strings.intern(&span.trace_state),
+            trace_state: self.strings.intern(span.trace_state),
             flags: span.flags,
-            dropped_attributes: span.dropped_attributes_count,
-            dropped_events: span.dropped_events_count,
-            dropped_links: span.dropped_links_count,
+            dropped_attributes: span.dropped_attributes,
+            dropped_events: span.dropped_events,
+            dropped_links: span.dropped_links,
             events,
             links,
         };
@@ -226,17 +228,41 @@ impl Tables {
         self.extras.len() as u32
     }
 
-    fn set(&mut self, attributes: Vec<KeyValue>) -> SetId {
-        let Self { strings, sets, .. } = self;
-        let attrs: Vec<_> = attributes
-            .into_iter()
-            .map(|a| (strings.intern(&a.key), sets.value(strings, a.value)))
-            .collect();
-        sets.intern(&attrs)
+    fn set_of(&mut self, attributes: &[KeyValue]) -> SetId {
+        let borrowed = attributes.iter().map(|a| (a.key.as_str(), Val::from(a)));
+        self.set(&borrowed.collect::<Vec<_>>())
     }
 
-    fn resource(&mut self, resource: Option<Resource>, schema_url: &str) -> u32 {
-        let resource = resource.unwrap_or_default();
+    /// Attributes of one place mostly have the names of those before, and often their texts too.
+    fn set(&mut self, attributes: &[(&str, Val<'_>)]) -> SetId {
+        let Self {
+            strings,
+            sets,
+            recent,
+            ..
+        } = self;
+        for (at, (key, value)) in attributes.iter().enumerate() {
+            let before = recent.get(at).copied();
+            let again = |id: StrId, text: &str| strings.get(id) == text;
+            let key = match before {
+                Some((id, _)) if again(id, key) => id,
+                _ => strings.intern(key),
+            };
+            let value = match (value, before) {
+                (Val::Str(text), Some((_, Value::Str(id)))) if strings.get(id) == *text => {
+                    Value::Str(id)
+                }
+                (value, _) => sets.value(strings, value),
+            };
+            match recent.get_mut(at) {
+                Some(slot) => *slot = (key, value),
+                None => recent.push((key, value)),
+            }
+        }
+        sets.intern(&recent[..attributes.len()])
+    }
+
+    fn resource(&mut self, resource: &Resource, schema_url: &str) -> u32 {
         let service = resource
             .attributes
             .iter()
@@ -250,7 +276,7 @@ impl Tables {
             .unwrap_or_default();
         let row = ResourceRow {
             service: self.strings.intern(service),
-            attrs: self.set(resource.attributes),
+            attrs: self.set_of(&resource.attributes),
             dropped_attributes: resource.dropped_attributes_count,
             schema_url: self.strings.intern(schema_url),
         };
@@ -269,12 +295,11 @@ impl Tables {
         })
     }
 
-    fn scope(&mut self, scope: Option<InstrumentationScope>, schema_url: &str) -> u32 {
-        let scope = scope.unwrap_or_default();
+    fn scope(&mut self, scope: &InstrumentationScope, schema_url: &str) -> u32 {
         let row = ScopeRow {
             name: self.strings.intern(&scope.name),
             version: self.strings.intern(&scope.version),
-            attrs: self.set(scope.attributes),
+            attrs: self.set_of(&scope.attributes),
             dropped_attributes: scope.dropped_attributes_count,
             schema_url: self.strings.intern(schema_url),
         };

@@ -167,7 +167,7 @@ impl Tables {
                 let value = AnyValue::decode(take.bytes()?).map_err(|e| e.to_string())?;
                 let Self { strings, sets, .. } = self;
                 let (texts, (a, o, _)) = (strings.len(), sets.lengths());
-                sets.value(strings, Some(value));
+                sets.any(strings, &value);
                 let grown = if arrays { (a + 1, o) } else { (a, o + 1) };
                 let (a, o, _) = sets.lengths();
                 if (a, o) != grown || strings.len() != texts {

@@ -33,6 +33,9 @@ impl Default for Strings {
 
 impl Strings {
     pub(crate) fn intern(&mut self, text: &str) -> StrId {
+        if text.is_empty() && !self.all.is_empty() {
+            return 0;
+        }
         let Self {
             all, index, hasher, ..
         } = self;

@@ -77,7 +77,7 @@ proptest! {
     fn any_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = (json_traces(&bytes), json_logs(&bytes), json_metrics(&bytes));
         for signal in Signal::ALL {
-            let _ = Encoding::Protobuf.read(&bytes, signal);
+            let _ = Encoding::Protobuf.read(&bytes.clone().into(), signal);
         }
     }
 }
