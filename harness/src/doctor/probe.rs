@@ -315,7 +315,7 @@ fn found(source: &SourceCoverage, held: Held, facts: &RunFacts, checkup: &mut Ch
             "request counter",
             "the service must count its requests and be scraped as this job: see spec.telemetry.service and requestCounter",
         ),
-        Backend::Tempo if source.found == Some(source.expected) => (
+        Backend::Tempo if !source.complete && source.found == Some(source.expected) => (
             "metrics over traces",
             "each trace is found by its id, so the service is right; metrics over traces lag behind: Tempo hides the newest spans for query_frontend.query_end_cutoff (30 s by default), so give the scenario `settle: 60s`, or set that to 0s; a Tempo 2 needs the local-blocks processor",
         ),
