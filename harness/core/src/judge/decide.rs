@@ -531,6 +531,9 @@ fn worth(test: &Test, confidence: f64) -> String {
     if least >= 0.9 * test.total as f64 {
         return String::new();
     }
+    if least < 1.0 {
+        return "; neighbours are alike, so that all of them may be worth no more than one".into();
+    }
     let least = grouped(least.floor() as u64);
     match slowest {
         None => {
