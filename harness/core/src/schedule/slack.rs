@@ -7,7 +7,7 @@ use crate::units::Nanos;
 const SPARE: u64 = 16;
 
 /// A limit on wakes, as a virtual scheduling algorithm (ITU-T I.371, the generic cell rate algorithm):
-/// on average one in `slack`, and [`SPARE`] more that were not needed before.
+/// on average one in `slack`, and `SPARE` more that were not needed before.
 ///
 /// A wake costs a generator more than the request it wakes for: the processor leaves its idle state,
 /// the timer is programmed, caches are cold. Beyond `1 / slack` requests a second one wake therefore

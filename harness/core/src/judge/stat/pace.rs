@@ -6,7 +6,7 @@
 //! put to the test instead of feared: take the whole run at its slowest pace, count what would miss then,
 //! and reckon only with the correlation that is left when the level is taken out.
 //!
-//! The pace of a stretch of [`MOST`] requests, in short runs of fewer, is its median latency. Each latency is multiplied by
+//! The pace of a stretch of a hundred requests, in short runs of fewer, is its median latency. Each latency is multiplied by
 //! (slowest pace / pace of its own stretch), and once more by (slowest pace / fastest pace): as if the
 //! slowest stretch had lasted all along, and had been slower again by as much as the run shows that a
 //! level may shift. Where latencies come near the limit that costs so many more misses that nothing is
