@@ -1,6 +1,6 @@
 //! What must be set before the process has a second thread.
 //!
-//! The only module with `unsafe`: the environment and the allocator's parameters are the C
+//! One of the modules with `unsafe`: the environment and the allocator's parameters are the C
 //! library's, unsynchronised, and may be changed only while nobody else reads them. `main` calls
 //! [`prepare`] first, before it starts a thread.
 #![allow(unsafe_code)]

@@ -263,6 +263,30 @@ fn counts_of_inconclusive_attempts_are_added_up_and_no_others() {
     assert!(!report.attempts.unwrap().earlier[0].pooled);
 }
 
+/// The slowest pace is that of one attempt: what it shows must not stand for the requests of others.
+#[test]
+fn counts_of_other_attempts_do_not_pass_by_this_ones_pace() {
+    // A third slower from the middle on, and far from any limit: alone it passes by its slowest pace.
+    let mut second = run(&slo("", 0.95), 0);
+    let half = second.rows.len() / 2;
+    second.each(|n, row| {
+        let extra = if n < half { n % 3 } else { 4 + n % 3 };
+        row.done = crate::units::Nanos(row.done.0 + extra as u64 * 1_000_000);
+    });
+    let report = second.judged();
+    let alone = &report.objectives[0];
+    assert_eq!(alone.verdict, Verdict::Pass, "{}", alone.reason);
+    assert!(alone.reason.contains("slowest pace"), "{}", alone.reason);
+    attempt(
+        &mut second,
+        vec![earlier(Verdict::Inconclusive, 1_200, 1_200)],
+    );
+    let report = second.judged();
+    let pooled = &report.objectives[0];
+    assert_eq!(pooled.verdict, Verdict::Inconclusive, "{}", pooled.reason);
+    assert!(!pooled.reason.contains("slowest pace"), "{}", pooled.reason);
+}
+
 #[test]
 fn every_look_is_judged_surer() {
     // 360 requests without a miss show 99 % at 95 %, and not at 98.33 %, which takes 408.

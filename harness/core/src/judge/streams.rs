@@ -117,6 +117,7 @@ impl<'a> Streams<'a> {
         let failures = *self
             .failures
             .get_or_insert_with(|| correlation::of_events(rows.iter().map(|row| failed(row))));
+        let lost = rows.iter().filter(|row| failed(row)).count() as f64;
         let rows = rows.len() as f64;
         let time = failures.max(self.latency(None, Time::Latency));
         let requests = Correlation::new(time, rows, objective.confidence);
@@ -126,10 +127,7 @@ impl<'a> Streams<'a> {
             time: requests.time * events,
             at_most: requests.at_most * events,
             n: requests.n * events,
-            slowest: slowest.map(|slowest| Slowest {
-                at_most: slowest.at_most * events,
-                ..slowest
-            }),
+            slowest: slowest.map(|slowest| slowest.of_events(total as f64, rows, lost)),
         }
     }
 
@@ -152,5 +150,43 @@ impl<'a> Streams<'a> {
                 Rc::new(rows)
             });
         Rc::clone(order)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Run;
+    use super::*;
+    use crate::record::AnswerBook;
+    use crate::units::Nanos;
+
+    /// A counter of one route among several: all requests that would be bad may be of that route.
+    #[test]
+    fn a_backend_that_counts_a_part_may_count_all_that_would_be_bad() {
+        let mut run = Run::healthy();
+        // A hundredth comes so near the bucket's 250 ms that a slower pace would take it beyond.
+        run.each(|n, row| {
+            // The machine becomes a fourth slower meanwhile.
+            let took = if n < 900 { 4_000_000 } else { 5_000_000 };
+            let long = if n.is_multiple_of(100) {
+                240_000_000
+            } else {
+                0
+            };
+            row.done = Nanos(row.sent().unwrap_or_default().0 + took + long);
+        });
+        let answers = AnswerBook::default();
+        let record = run.record(&answers);
+        let objective = record
+            .objectives
+            .iter()
+            .find(|o| o.name == "server-latency");
+        let objective = objective.unwrap();
+        let mut streams = Streams::new(&record);
+        let rows = streams.by_due(None).len() as u64;
+        let mut bad = |total: u64| streams.of(objective, total).slowest.unwrap().more_bad;
+        let (all, part) = (bad(rows), bad(rows / 10));
+        assert!((0.005..0.02).contains(&all), "{all}");
+        assert!((part / all - 10.0).abs() < 0.2, "{part} of {all}");
     }
 }

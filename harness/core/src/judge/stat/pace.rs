@@ -40,6 +40,23 @@ pub struct Slowest {
     pub more_bad: f64,
 }
 
+impl Slowest {
+    /// The same for `total` events that a backend counted of `rows` requests, of which `failed` failed.
+    ///
+    /// Nobody knows which requests the events are of: a counter may be of one route of several. So all
+    /// requests that would be bad are taken to be among them, those that failed as it was, too, which the
+    /// backend may not have counted as bad.
+    #[must_use]
+    pub fn of_events(self, total: f64, rows: f64, failed: f64) -> Self {
+        let each = (total / rows.max(1.0)).max(1.0);
+        let bad = (self.more_bad * rows + failed) * each;
+        Self {
+            at_most: self.at_most * each,
+            more_bad: (bad / total.max(1.0)).min(1.0),
+        }
+    }
+}
+
 impl Paces {
     /// From latencies in the order in which their requests were due; infinite for a request without an
     /// answer. `None` where there are too few, or where most of a stretch has no answer or takes no time.
@@ -150,6 +167,33 @@ mod tests {
         assert!(!passes(&latencies, 0.008, true));
         assert!(!passes(&latencies, 0.010, true));
         assert!(passes(&latencies, 0.015, true));
+    }
+
+    #[test]
+    fn what_would_be_bad_may_all_be_of_the_part_that_a_backend_counts() {
+        // Half a hundredth of all requests would be bad; the backend counts one request in ten.
+        let slowest = Slowest {
+            at_most: 1.0,
+            more_bad: 0.005,
+        };
+        let met = |slowest| {
+            let correlation = Correlation {
+                time: 1_000.0,
+                at_most: 1_000.0,
+                slowest: Some(slowest),
+                ..Correlation::none(3_600.0)
+            };
+            stat::p_met_by(3_600, 3_600, 0, 0.99, correlation) <= 0.05
+        };
+        assert!(met(slowest), "as a share of all of them it would pass");
+        let part = slowest.of_events(3_600.0, 36_000.0, 0.0);
+        assert!((part.more_bad - 0.05).abs() < 1e-12 && part.at_most == 1.0);
+        assert!(!met(part));
+        // Several events a request: all of them are bad, and they are worth no more than the requests.
+        let spans = slowest.of_events(7_200.0, 3_600.0, 18.0);
+        assert!((spans.more_bad - 0.01).abs() < 1e-12 && spans.at_most == 2.0);
+        assert_eq!(slowest.of_events(0.0, 0.0, 0.0).more_bad, 0.0);
+        assert_eq!(slowest.of_events(1.0, 3_600.0, 0.0).more_bad, 1.0);
     }
 
     #[test]
