@@ -359,7 +359,7 @@ struct Part {
     start_at: Option<UnixNanos>,
 }
 
-/// The load itself, the wait for telemetry, and the questions.
+/// The load itself, and then what [`ask`] does.
 #[allow(
     clippy::too_many_arguments,
     reason = "one caller, and a run is made of all of these"
@@ -517,13 +517,26 @@ async fn load(
         facts.settled.until = wall_now();
         return Ok(AnswerBook::default());
     }
+    ask(inputs, baselines, &rows, facts, stage, signals, progress).await
+}
+
+/// The wait for telemetry, and the questions.
+async fn ask(
+    inputs: &Inputs,
+    baselines: Option<&Baselines>,
+    rows: &[Observation],
+    facts: &mut RunFacts,
+    stage: &Stage,
+    signals: &Signals,
+    progress: &Progress,
+) -> Result<AnswerBook, Failure> {
     let stored = Scenario::parse(&inputs.text, "scenario.yaml")
         .map_err(|wrong| Failure::Internal(wrong.to_string()))?;
     let settling = Settling {
         scenario: &stored,
         objectives: &inputs.objectives,
         baselines,
-        rows: &rows,
+        rows,
         backends: &stage.backends,
         signals,
     };

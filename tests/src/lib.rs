@@ -5,6 +5,25 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+/// An objective of a scenario whose request is `ping`: 90 % answered as expected.
+pub const ANSWERS: &str = r#"
+apiVersion: openslo/v1
+kind: SLO
+metadata: {name: answers}
+spec:
+  service: target
+  indicator:
+    metadata: {name: answers}
+    spec:
+      ratioMetric:
+        counter: true
+        good: {metricSource: {type: LoadClient, spec: {request: ping, outcome: expected}}}
+        total: {metricSource: {type: LoadClient, spec: {request: ping}}}
+  timeWindow: [{duration: 28d, isRolling: true}]
+  budgetingMethod: Occurrences
+  objectives: [{displayName: 90 % answered, target: 0.9}]
+"#;
+
 /// The root of the repository.
 #[must_use]
 pub fn root() -> PathBuf {

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-use harness_tests::{binary, finished, harness, lay_out, service};
+use harness_tests::{ANSWERS, binary, finished, harness, lay_out, service};
 
 #[test]
 fn an_attack_that_its_own_connections_hold_up_is_12() {
@@ -29,24 +29,6 @@ fn an_attack_that_its_own_connections_hold_up_is_12() {
     assert_eq!(code, Some(12), "{text}");
 }
 
-const SLO: &str = r#"
-apiVersion: openslo/v1
-kind: SLO
-metadata: {name: answers}
-spec:
-  service: target
-  indicator:
-    metadata: {name: answers}
-    spec:
-      ratioMetric:
-        counter: true
-        good: {metricSource: {type: LoadClient, spec: {request: ping, outcome: expected}}}
-        total: {metricSource: {type: LoadClient, spec: {request: ping}}}
-  timeWindow: [{duration: 28d, isRolling: true}]
-  budgetingMethod: Occurrences
-  objectives: [{displayName: 90 % answered, target: 0.9}]
-"#;
-
 /// `RLIMIT_FSIZE` stands for the disk: no file may grow beyond it, until the limit is taken away.
 #[cfg(target_os = "linux")]
 #[test]
@@ -69,7 +51,7 @@ spec:
 "#,
         service(true)
     );
-    let keep = lay_out(&scenario, SLO);
+    let keep = lay_out(&scenario, ANSWERS);
     let dir = keep.path().join("run");
     // The signal that would end the process is ignored, as writing is to fail; the limit is a soft one.
     let script = "trap '' XFSZ; ulimit -S -f 128; exec \"$0\" \"$@\"";

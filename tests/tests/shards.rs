@@ -3,25 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use harness_tests::{harness, lay_out, service};
+use harness_tests::{ANSWERS, harness, lay_out, service};
 
-const SLO: &str = r#"
-apiVersion: openslo/v1
-kind: SLO
-metadata: {name: answers}
-spec:
-  service: target
-  indicator:
-    metadata: {name: answers}
-    spec:
-      ratioMetric:
-        counter: true
-        good: {metricSource: {type: LoadClient, spec: {request: ping, outcome: expected}}}
-        total: {metricSource: {type: LoadClient, spec: {request: ping}}}
-  timeWindow: [{duration: 28d, isRolling: true}]
-  budgetingMethod: Occurrences
-  objectives: [{displayName: 90 % answered, target: 0.9}]
----
+/// Beside [`ANSWERS`].
+const RATE: &str = r#"---
 apiVersion: openslo/v1
 kind: SLO
 metadata: {name: rate}
@@ -35,6 +20,10 @@ spec:
   budgetingMethod: Occurrences
   objectives: [{displayName: 150 a second, op: gte, value: 150, target: 0.9}]
 "#;
+
+fn slo() -> String {
+    format!("{ANSWERS}{RATE}")
+}
 
 fn scenario(url: &str, seed: u64) -> String {
     format!(
@@ -137,7 +126,7 @@ fn recorded(dir: &Path) -> Vec<u64> {
 #[test]
 fn two_shards_are_one_run_and_each_alone_decides_nothing() {
     let url = service(true);
-    let keep = lay_out(&scenario(&url, 7), SLO);
+    let keep = lay_out(&scenario(&url, 7), &slo());
     let ended = shards(keep.path(), &["0/2", "1/2"]);
     for (dir, output) in &ended {
         // Alone: half the rate is no miss, and all answered is no pass.
@@ -176,7 +165,7 @@ fn two_shards_are_one_run_and_each_alone_decides_nothing() {
     }
 
     // Nor do shards of different schedules make one.
-    let other = lay_out(&scenario(&url, 8), SLO);
+    let other = lay_out(&scenario(&url, 8), &slo());
     let foreign = shards(other.path(), &["1/2"]);
     let refused = merge(&keep.path().join("none"), &[dirs[0], &foreign[0].0]);
     assert_eq!(refused.status.code(), Some(12), "{}", told(&refused));
@@ -201,7 +190,7 @@ fn what_shards_cannot_share_is_refused() {
             "target: {url: \"http://127.0.0.1:1\"}",
             "target: {url: \"http://127.0.0.1:1\"}\n  telemetry: {embedded: {scrape: []}}",
         ),
-        SLO,
+        &slo(),
     );
     let mut command = harness();
     command
