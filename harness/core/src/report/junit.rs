@@ -3,15 +3,17 @@
 //! | report | JUnit |
 //! |---|---|
 //! | objective met | success |
-//! | required objective missed | `failure`, type `missed` |
-//! | required objective undecided | `error`, type `inconclusive` |
-//! | advisory objective not met | `skipped` with a message |
+//! | objective missed | `failure`, type `missed` |
+//! | objective undecided | `error`, type `inconclusive` |
 //! | source of telemetry incomplete | `error`, type `inconclusive` |
 //! | check of the run not held | `error`, type `invalid run` |
 //! | invalid run | every case but the checks that held is an `error`, type `invalid run` |
 //!
-//! A suite `run` with one case `verdict` makes the file as a whole agree with the verdict, also
-//! where no single objective shows it: there is a failure or an error exactly when there is no pass.
+//! A suite `run` with one case `verdict` shows the verdict also where no single objective does. Advisory
+//! objectives are in a suite of their own, `advisory`: what they miss or leave undecided is said as of
+//! any other, never skipped, though it does not gate. Outside that suite there is a failure or an error
+//! exactly when there is no pass; a system that gates on the file instead of the exit code makes
+//! advisory objectives required.
 
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 
@@ -33,7 +35,10 @@ pub struct JunitError(#[from] quick_junit::SerializeError);
 pub fn junit(report: &Report) -> Result<String, JunitError> {
     let mut out = Junit::new(format!("harness {}", text::name(&report.run.scenario)));
     out.add_test_suite(run(report));
-    out.add_test_suite(objectives(report));
+    out.add_test_suite(objectives(report, Gate::Required));
+    if report.objectives.iter().any(|o| o.gate == Gate::Advisory) {
+        out.add_test_suite(objectives(report, Gate::Advisory));
+    }
     out.add_test_suite(coverage(report));
     out.add_test_suite(validity(report));
     Ok(out.to_string()?)
@@ -119,12 +124,17 @@ fn beside(report: &Report) -> String {
     out
 }
 
-fn objectives(report: &Report) -> TestSuite {
-    let mut suite = TestSuite::new("objectives");
+/// The objectives of a tier, a case each.
+fn objectives(report: &Report, gate: Gate) -> TestSuite {
+    let name = match gate {
+        Gate::Required => "objectives",
+        Gate::Advisory => "advisory",
+    };
+    let mut suite = TestSuite::new(name);
     suite.add_property(("verdict", report.verdict.word()));
-    for objective in &report.objectives {
+    for objective in report.objectives.iter().filter(|o| o.gate == gate) {
         let status = invalid(report).unwrap_or_else(|| objective_status(report, objective));
-        let group = format!("objectives.{}", objective.signal.title().to_lowercase());
+        let group = format!("{name}.{}", objective.signal.title().to_lowercase());
         let mut case = case(report, &group, &objective.name, status);
         for (name, value) in [
             ("display_name", summary::title(objective)),
@@ -144,20 +154,19 @@ fn objectives(report: &Report) -> TestSuite {
 
 fn objective_status(report: &Report, objective: &ObjectiveResult) -> TestCaseStatus {
     let reason = text::line(&objective.reason);
-    let mut status = match (objective.verdict, objective.gate) {
-        (Verdict::Pass, _) => return TestCaseStatus::success(),
-        (verdict, Gate::Advisory) => {
-            let mut status = TestCaseStatus::skipped();
-            status.set_message(format!("advisory, {}: {reason}", verdict.word()));
-            return status;
-        }
-        (Verdict::Fail, Gate::Required) => {
+    let reason = match objective.gate {
+        Gate::Required => reason,
+        Gate::Advisory => format!("advisory, does not gate: {reason}"),
+    };
+    let mut status = match objective.verdict {
+        Verdict::Pass => return TestCaseStatus::success(),
+        Verdict::Fail => {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
             status.set_type("missed").set_message(reason);
             status
         }
-        (Verdict::Inconclusive, Gate::Required) => error("inconclusive", &reason),
-        (Verdict::Invalid, Gate::Required) => error("invalid run", &reason),
+        Verdict::Inconclusive => error("inconclusive", &reason),
+        Verdict::Invalid => error("invalid run", &reason),
     };
     let mut lines = vec![format!(
         "value {}, target {}, interval {}, samples {}",
@@ -285,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_green_exactly_on_a_pass() {
+    fn all_but_what_is_advisory_is_green_exactly_on_a_pass() {
         let mut bare = samples::inconclusive();
         bare.objectives.clear();
         bare.coverage.sources.clear();
@@ -300,7 +309,28 @@ mod tests {
             (bare, false),
         ] {
             let (parsed, lines) = read(&report);
-            assert_eq!(parsed.failures + parsed.errors == 0, green, "{lines:?}");
+            let gating = |suite: &&TestSuite| suite.name.as_str() != "advisory";
+            let suites = parsed.test_suites.iter().filter(gating);
+            let red: usize = suites.map(|suite| suite.failures + suite.errors).sum();
+            assert_eq!(red == 0, green, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn an_undecided_advisory_objective_is_an_error_never_skipped() {
+        for (verdict, status) in [
+            (Verdict::Pass, "ok"),
+            (Verdict::Fail, "failure missed"),
+            (Verdict::Inconclusive, "error inconclusive"),
+            (Verdict::Invalid, "error invalid run"),
+        ] {
+            let mut report = samples::pass();
+            report.objectives[0].gate = Gate::Advisory;
+            report.objectives[0].verdict = verdict;
+            let (_, lines) = read(&report);
+            let line = format!("advisory/{} → {status}", report.objectives[0].name);
+            assert!(lines.contains(&line), "{line}: {lines:?}");
+            assert!(lines.iter().all(|line| !line.contains("skipped")), "{lines:?}");
         }
     }
 
@@ -311,6 +341,6 @@ mod tests {
         assert!(xml.chars().all(legal));
         assert!(!xml.contains("<script"));
         let (parsed, _) = read(&samples::hostile());
-        assert_eq!(parsed.test_suites.len(), 4);
+        assert_eq!(parsed.test_suites.len(), 5, "one of them of advisory objectives");
     }
 }
