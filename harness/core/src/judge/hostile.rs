@@ -134,7 +134,7 @@ fn no_line_of_it_is_a_workflow_command_of_its_own() {
 fn junit_reads_back_and_markdown_tables_keep_their_columns() {
     let report = judged();
     let read = quick_junit::Report::deserialize_from_str(&report::junit(&report).unwrap()).unwrap();
-    assert_eq!(read.test_suites.len(), 4);
+    assert_eq!(read.test_suites.len(), 5);
     let markdown = report::markdown(&report);
     for row in markdown.lines().filter(|line| line.starts_with("| ")) {
         let bars = row.replace("\\|", "").matches('|').count();

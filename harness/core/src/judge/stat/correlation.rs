@@ -14,6 +14,12 @@
 //!
 //! The sum over lags is cut where Geyer's initial monotone sequence (*Statistical Science* 7, 1992)
 //! ends: at the first pair of neighbouring lags that does not add up to more than 0.
+//!
+//! In a long run the bulk wanders with the machine, over minutes, where no limit is near: by its ranks a
+//! million requests may be worth twenty. What an objective counts is the tail, and of a long run's tail
+//! enough has been seen to ask it alone ([`of_tail`]). Its clusters may themselves come and go over
+//! times that the sum over lags cannot see among so few events, so that the variance of the shares of
+//! whole blocks of the run is asked, too, and the larger answer taken.
 
 use statrs::distribution::{ContinuousCDF, Normal};
 
@@ -76,11 +82,10 @@ impl Correlation {
     #[must_use]
     pub fn new(time: f64, n: f64, confidence: f64) -> Self {
         let time = time.max(1.0);
-        let z = Normal::standard().inverse_cdf(1.0 - SHARE_OF_ERROR * (1.0 - confidence));
         let error = (10.0 * (time - 1.0) / n.max(1.0)).sqrt();
         Self {
             time,
-            at_most: time * (1.0 + z * error),
+            at_most: time * (1.0 + above(confidence) * error),
             n,
             slowest: None,
         }
@@ -111,6 +116,11 @@ impl Correlation {
     }
 }
 
+/// So many standard errors above an estimate of `τ` lies its upper limit.
+fn above(confidence: f64) -> f64 {
+    Normal::standard().inverse_cdf(1.0 - SHARE_OF_ERROR * (1.0 - confidence))
+}
+
 /// `τ` of latencies in the order in which their requests were due; infinite for a request without an
 /// answer. 1 where nothing varies.
 #[must_use]
@@ -126,6 +136,90 @@ pub fn of_latencies(latencies: &[f64]) -> f64 {
 #[must_use]
 pub fn of_events(events: impl IntoIterator<Item = bool>) -> f64 {
     of(events.into_iter().map(f64::from).collect())
+}
+
+/// Fewer requests do not tell their tail.
+const TAIL_FROM: usize = 10_000;
+/// Clusters of slow requests that have to be seen before they stand for the tail.
+const CLUSTERS: f64 = 30.0;
+/// Shares of the slowest that are looked at.
+const TAILS: [f64; 4] = [0.1, 0.01, 0.001, 0.000_1];
+/// Numbers of blocks that a series is cut into.
+const BLOCKS: [usize; 3] = [20, 50, 100];
+
+/// The correlation of the slowest requests of a long run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tail {
+    /// Estimate of their `τ` in requests.
+    pub time: f64,
+    /// How many independent clusters of them the run holds, by that estimate.
+    pub clusters: f64,
+}
+
+impl Tail {
+    /// What `τ` is at most, at a tenth of the error that `confidence` leaves: the relative variance of an
+    /// estimate by a number of independent clusters is about 2 over that number.
+    #[must_use]
+    pub fn at_most(self, confidence: f64) -> f64 {
+        self.time * (1.0 + above(confidence) * (2.0 / self.clusters).sqrt())
+    }
+}
+
+/// `τ` of the least share of slowest requests that came in enough clusters: being slow there is as near to
+/// missing a limit as the run can tell. `None` in short runs, and where no share did, as in a queue that
+/// swings slower than the run could see.
+#[must_use]
+pub fn of_tail(latencies: &[f64]) -> Option<Tail> {
+    if latencies.len() < TAIL_FROM {
+        return None;
+    }
+    let ranks = ranks(latencies);
+    let tails = TAILS.iter().rev().map(|share| {
+        let edge = (1.0 - share) * latencies.len() as f64;
+        let slow: Vec<f64> = ranks.iter().map(|r| f64::from(*r >= edge)).collect();
+        let count: f64 = slow.iter().sum();
+        let time = over_all_lengths(slow);
+        Tail {
+            time,
+            clusters: count / time,
+        }
+    });
+    tails.into_iter().find(|tail| tail.clusters >= CLUSTERS)
+}
+
+/// [`of_events`] for a run of which [`of_tail`] is asked: by blocks, too, if it is long.
+#[must_use]
+pub fn of_events_over_all_lengths(events: impl IntoIterator<Item = bool>) -> f64 {
+    let values: Vec<f64> = events.into_iter().map(f64::from).collect();
+    match values.len() {
+        ..TAIL_FROM => of(values),
+        _ => over_all_lengths(values),
+    }
+}
+
+/// The larger of `τ` by lags and by the variance of the means of blocks (batch means, as in Geyer 1992).
+fn over_all_lengths(values: Vec<f64>) -> f64 {
+    let by_blocks = BLOCKS.map(|count| by_blocks(&values, count));
+    by_blocks.into_iter().fold(of(values), f64::max)
+}
+
+fn by_blocks(values: &[f64], count: usize) -> f64 {
+    let variance = |values: &[f64], less: usize| {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - less as f64)
+    };
+    let length = values.len() / count;
+    let of_one = variance(values, 0);
+    if length == 0 || of_one <= 0.0 {
+        return 1.0;
+    }
+    let means: Vec<f64> = values
+        .chunks_exact(length)
+        .take(count)
+        .map(|block| block.iter().sum::<f64>() / length as f64)
+        .collect();
+    (variance(&means, 1) * length as f64 / of_one).max(1.0)
 }
 
 /// `τ` of any series, at least 1; 1 where nothing varies or there is nothing.
@@ -271,6 +365,54 @@ mod tests {
     fn one_outage_is_little_more_than_one_event() {
         let time = of_events((0..1_200).map(|n| n < 600));
         assert!((350.0..450.0).contains(&time), "{time}");
+    }
+
+    #[test]
+    fn a_bulk_that_wanders_says_nothing_of_a_tail_that_does_not() {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        // The level doubles over minutes; a stall of fifty requests comes now and then, whatever the level.
+        let latencies: Vec<f64> = (0..200_000)
+            .map(|n| {
+                let level = 1.5 + (f64::from(n) / 30_000.0).sin() / 2.0;
+                let stalled = f64::from((n / 50) * 7919 % 97 == 0);
+                level * (1.0 + uniform(&mut rng)) + 50.0 * stalled
+            })
+            .collect();
+        assert!(of_latencies(&latencies) > 10_000.0);
+        let tail = of_tail(&latencies).unwrap();
+        assert!((30.0..150.0).contains(&tail.time), "{tail:?}");
+        assert!(tail.at_most(0.95) > tail.time && tail.clusters >= CLUSTERS);
+        assert!(of_tail(&latencies[..9_999]).is_none());
+        assert!(of_tail(&[0.1; 20_000]).is_none());
+    }
+
+    #[test]
+    fn clusters_that_come_and_go_are_seen_by_blocks() {
+        let mut rng = ChaCha8Rng::seed_from_u64(6);
+        // Stalls of fifty requests, three times as many in every second stretch of forty thousand.
+        let mut stalled = false;
+        let events: Vec<bool> = (0..400_000)
+            .map(|n| {
+                if n % 50 == 0 {
+                    let often = if n / 40_000 % 2 == 0 { 0.005 } else { 0.015 };
+                    stalled = uniform(&mut rng) < often;
+                }
+                stalled
+            })
+            .collect();
+        let by_lags = of_events(events.iter().copied());
+        let by_all = of_events_over_all_lengths(events);
+        assert!(by_all > 1.2 * by_lags, "{by_lags} {by_all}");
+    }
+
+    #[test]
+    fn a_tail_in_few_clusters_is_not_believed() {
+        // One slow tenth in one piece.
+        let latencies: Vec<f64> = (0..50_000)
+            .map(|n| f64::from(n % 10) + if n < 5_000 { 100.0 } else { 0.0 })
+            .collect();
+        let believed = of_tail(&latencies);
+        assert!(believed.is_none_or(|tail| tail.time > 300.0), "{believed:?}");
     }
 
     #[test]

@@ -11,12 +11,18 @@
 //! slowest stretch had lasted all along, and had been slower again by as much as the run shows that a
 //! level may shift. Where latencies come near the limit that costs so many more misses that nothing is
 //! gained (a queue's own swings are levels, too); where they stay far from it, a shift decides nothing.
+//! Of a long run the correlation that is left is that of its tail, where the tail was seen often enough.
 //! The example `calibrate` shows that it adds no wrong passes.
 
-use super::correlation;
+use super::correlation::{self, Tail};
 
-/// Most requests in a stretch: few enough for seconds of a common load.
+/// Most requests in a stretch, in runs of up to [`STRETCHES`] times as many: few enough for seconds of a
+/// common load.
 const MOST: usize = 100;
+/// Most stretches. Of ever more and shorter ones the slowest would be ever slower, the longer a run is: one
+/// stall of some milliseconds would be its level. What is shorter than a stretch is correlation, of which
+/// a long run has seen enough.
+const STRETCHES: usize = 100;
 /// Fewest requests in a stretch: enough for a median.
 const LEAST: usize = 30;
 /// Fewer stretches do not tell how much a level shifts.
@@ -29,6 +35,8 @@ pub struct Paces {
     slowed: Vec<f64>,
     /// Correlation time of the latencies without their levels.
     time: f64,
+    /// That of their tail, which stands for it in a run long enough to tell.
+    tail: Option<Tail>,
 }
 
 /// What a run is worth at its slowest pace.
@@ -66,7 +74,8 @@ impl Paces {
         if n < FEWEST * LEAST {
             return None;
         }
-        let count = n / (n / FEWEST).clamp(LEAST, MOST);
+        let length = (n / FEWEST).clamp(LEAST, MOST).max(n / STRETCHES);
+        let count = n / length;
         let stretches: Vec<&[f64]> = (0..count)
             .map(|i| &latencies[i * n / count..(i + 1) * n / count])
             .collect();
@@ -81,10 +90,11 @@ impl Paces {
             .zip(&paces)
             .flat_map(|(stretch, pace)| stretch.iter().map(move |latency| latency / pace))
             .collect();
+        let tail = correlation::of_tail(&levelled);
         let time = correlation::of_latencies(&levelled);
         let factor = slowest * (slowest / fastest);
         let slowed = levelled.into_iter().map(|l| l * factor).collect();
-        Some(Self { slowed, time })
+        Some(Self { slowed, time, tail })
     }
 
     /// The requests that would be bad at the slowest pace: those that `is_bad` as it was, and those whose
@@ -106,9 +116,13 @@ impl Paces {
         let bad: Vec<bool> = self.bad(is_bad, limit).collect();
         let n = bad.len() as f64;
         let now = bad.iter().filter(|bad| **bad).count();
-        let time = self.time.max(correlation::of_events(bad));
+        let at_most = |time| super::Correlation::new(time, n, confidence).at_most;
+        let all = match self.tail {
+            Some(tail) => tail.at_most(confidence).min(at_most(self.time)),
+            None => at_most(self.time),
+        };
         Slowest {
-            at_most: super::Correlation::new(time, n, confidence).at_most,
+            at_most: all.max(at_most(correlation::of_events_over_all_lengths(bad))),
             more_bad: (now - was) as f64 / n,
         }
     }
