@@ -330,7 +330,10 @@ mod tests {
             let (_, lines) = read(&report);
             let line = format!("advisory/{} → {status}", report.objectives[0].name);
             assert!(lines.contains(&line), "{line}: {lines:?}");
-            assert!(lines.iter().all(|line| !line.contains("skipped")), "{lines:?}");
+            assert!(
+                lines.iter().all(|line| !line.contains("skipped")),
+                "{lines:?}"
+            );
         }
     }
 
@@ -341,6 +344,10 @@ mod tests {
         assert!(xml.chars().all(legal));
         assert!(!xml.contains("<script"));
         let (parsed, _) = read(&samples::hostile());
-        assert_eq!(parsed.test_suites.len(), 5, "one of them of advisory objectives");
+        assert_eq!(
+            parsed.test_suites.len(),
+            5,
+            "one of them of advisory objectives"
+        );
     }
 }

@@ -412,7 +412,10 @@ mod tests {
             .map(|n| f64::from(n % 10) + if n < 5_000 { 100.0 } else { 0.0 })
             .collect();
         let believed = of_tail(&latencies);
-        assert!(believed.is_none_or(|tail| tail.time > 300.0), "{believed:?}");
+        assert!(
+            believed.is_none_or(|tail| tail.time > 300.0),
+            "{believed:?}"
+        );
     }
 
     #[test]
