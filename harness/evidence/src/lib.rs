@@ -7,6 +7,7 @@
 //! Read in the order of the data: [`receive`] fills [`store`]; [`promql`], [`logql`] and [`traceql`]
 //! evaluate over it; [`serve`] puts HTTP around them.
 
+mod go_regex;
 pub mod logql;
 pub mod promql;
 pub mod receive;

@@ -13,6 +13,7 @@ use super::error::QueryError;
 use super::pipeline::{LabelView, Pipeline};
 use super::query::{QueryLimits, Sample, Steps};
 use super::units;
+use crate::go_regex;
 use crate::store::logs::{Labels, LogStore};
 use regex::Regex;
 
@@ -296,7 +297,7 @@ fn replacement(
             replace.target
         )));
     }
-    let regex = Regex::new(&format!("^(?s:{})$", replace.regex)).map_err(|_| {
+    let regex = go_regex::whole(&replace.regex).map_err(|_| {
         QueryError::invalid(format!(
             "invalid regex in label_replace: {:?}",
             replace.regex

@@ -3,6 +3,7 @@
 mod ip;
 mod json;
 mod label_filter;
+mod lanes;
 mod line_filter;
 mod logfmt;
 mod pattern;
@@ -16,7 +17,8 @@ pub(crate) use view::{Category, LabelView};
 use super::ast::{Extraction, FormatSource, LogExpr, MatchOp, Matcher, NameMatch, Stage};
 use super::display;
 use super::error::QueryError;
-use crate::store::logs::{Labels, sanitize_name};
+use crate::go_regex;
+use crate::store::logs::{Entry, Labels, sanitize_name};
 use line_filter::CompiledLineFilter;
 use pattern::Pattern;
 use regex::Regex;
@@ -36,7 +38,7 @@ impl TextMatch {
     /// When the value is no regular expression though it should be one.
     pub(crate) fn new(op: MatchOp, value: &str) -> Result<Self, String> {
         let regex = match op {
-            MatchOp::Regex | MatchOp::NotRegex => Some(regex(&format!("^(?s:{value})$"), value)?),
+            MatchOp::Regex | MatchOp::NotRegex => Some(go_regex::whole(value)?),
             MatchOp::Equal | MatchOp::NotEqual => None,
         };
         Ok(Self {
@@ -56,16 +58,6 @@ impl TextMatch {
             MatchOp::NotRegex => !found(),
         }
     }
-}
-
-/// A regular expression, or an error that quotes it as the user wrote it.
-fn regex(full: &str, written: &str) -> Result<Regex, String> {
-    Regex::new(full).map_err(|error| {
-        let text = error.to_string();
-        let reason = text.lines().last().unwrap_or_default();
-        let reason = reason.trim_start_matches("error: ");
-        format!("error parsing regexp: {reason}: `{written}`")
-    })
 }
 
 /// The matchers of a selector, compiled.
@@ -125,6 +117,8 @@ enum LabelSource {
 /// A compiled log expression.
 pub(crate) struct Pipeline {
     pub(crate) selector: Selector,
+    /// Line filters at the front, which see lines as they are stored.
+    head: Vec<CompiledLineFilter>,
     steps: Vec<Step>,
 }
 
@@ -132,15 +126,43 @@ impl Pipeline {
     /// # Errors
     /// When a part does not compile (regular expression, pattern, template …), naming the stage.
     pub(crate) fn new(log: &LogExpr) -> Result<Self, QueryError> {
+        let mut head = Vec::new();
+        let mut steps = Vec::new();
+        for stage in &log.stages {
+            match compile(stage)? {
+                Step::Line(filter) if steps.is_empty() => head.push(filter),
+                step => steps.push(step),
+            }
+        }
         Ok(Self {
             selector: Selector::new(&log.matchers)?,
-            steps: log.stages.iter().map(compile).collect::<Result<_, _>>()?,
+            head,
+            steps,
         })
+    }
+
+    /// The places of those entries that pass the line filters at the front.
+    pub(crate) fn passing(&mut self, entries: &[Entry]) -> Vec<usize> {
+        let mut places = (0..entries.len()).collect();
+        for filter in &mut self.head {
+            filter.narrow(entries, &mut places);
+        }
+        places
+    }
+
+    /// Takes a line that passed the line filters at the front through the other stages.
+    pub(crate) fn process_passing(
+        &self,
+        ts: i64,
+        line: &mut Cow<'_, str>,
+        view: &mut LabelView,
+    ) -> bool {
+        self.steps.iter().all(|step| run(step, ts, line, view))
     }
 
     /// Takes one line through all stages; `false` when a filter drops it.
     pub(crate) fn process(&self, ts: i64, line: &mut Cow<'_, str>, view: &mut LabelView) -> bool {
-        self.steps.iter().all(|step| run(step, ts, line, view))
+        self.head.iter().all(|filter| filter.passes(line)) && self.process_passing(ts, line, view)
     }
 }
 
@@ -164,7 +186,7 @@ fn compile(stage: &Stage) -> Result<Step, QueryError> {
         }),
         Stage::Regexp(text) => {
             let invalid = |e: String| QueryError::invalid(format!("invalid regexp parser: {e}"));
-            let compiled = regex(text, text).map_err(invalid)?;
+            let compiled = go_regex::anywhere(text).map_err(invalid)?;
             if compiled.capture_names().flatten().next().is_none() {
                 return Err(invalid(
                     "at least one named capture must be supplied".into(),
@@ -178,7 +200,7 @@ fn compile(stage: &Stage) -> Result<Step, QueryError> {
         ),
         Stage::Unpack => Step::Unpack,
         Stage::Decolorize => {
-            Step::Decolorize(regex("\x1b\\[[0-9;]*m", "decolorize").map_err(in_stage)?)
+            Step::Decolorize(go_regex::anywhere("\x1b\\[[0-9;]*m").map_err(in_stage)?)
         }
         Stage::LineFormat(text) => Step::LineFormat(
             Template::new(text)

@@ -1,6 +1,6 @@
 //! A query over the store.
 
-use super::ast::{Expr, LogExpr};
+use super::ast::{Expr, LogExpr, SampleExpr};
 use super::error::QueryError;
 use super::metric::Prepared;
 use super::parser::parse;
@@ -167,6 +167,23 @@ impl Query {
     /// Whether the query selects lines rather than computing numbers.
     pub fn is_log(&self) -> bool {
         matches!(self.expr, Expr::Log(_))
+    }
+
+    /// The longest window that the query looks back over, in nanoseconds; 0 of a log query.
+    pub(crate) fn longest_window(&self) -> i64 {
+        fn of(expr: &SampleExpr) -> i64 {
+            match expr {
+                SampleExpr::Range(agg) => agg.range,
+                SampleExpr::Vector(agg) => of(&agg.inner),
+                SampleExpr::Binary(binary) => of(&binary.left).max(of(&binary.right)),
+                SampleExpr::LabelReplace(replace) => of(&replace.inner),
+                SampleExpr::Literal(_) | SampleExpr::Constant(_) => 0,
+            }
+        }
+        match &self.expr {
+            Expr::Sample(expr) => of(expr),
+            Expr::Log(_) => 0,
+        }
     }
 
     /// The query as LogQL text.

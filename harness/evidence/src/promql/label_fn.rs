@@ -3,7 +3,7 @@
 use super::error::QueryError;
 use super::eval::{Eval, Evaluated, Frame, Sample, text};
 use super::plan::Node;
-use crate::store::metrics::{METRIC_NAME, anchored};
+use crate::store::metrics::METRIC_NAME;
 
 impl Eval<'_> {
     /// `label_replace(v, dst, replacement, src, pattern)`
@@ -14,7 +14,7 @@ impl Eval<'_> {
         t: i64,
     ) -> Evaluated<Vec<Sample>> {
         let [dst, replacement, src, pattern] = [1, 2, 3, 4].map(|i| text(&args[i]));
-        let re = anchored(pattern).map_err(|_| {
+        let re = crate::go_regex::whole(pattern).map_err(|_| {
             QueryError::Execution(format!(
                 "invalid regular expression in label_replace(): {pattern}"
             ))

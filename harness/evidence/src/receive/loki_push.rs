@@ -11,6 +11,7 @@ const MOST_UNPACKED: usize = 64 << 20;
 
 #[derive(Deserialize)]
 struct JsonPush {
+    #[serde(default)]
     streams: Vec<JsonStream>,
 }
 
@@ -170,7 +171,6 @@ mod tests {
             r#"{"streams":[{"stream":{},"values":[["x","a"]]}]}"#,
             r#"{"streams":[{"stream":{},"values":[[5,"a"]]}]}"#,
             r#"{"streams":[{"stream":{"a":1},"values":[]}]}"#,
-            r#"{"other":[]}"#,
         ] {
             assert!(json(body.as_bytes()).is_err(), "{body}");
         }

@@ -125,8 +125,8 @@ async fn run(
 }
 
 async fn query(State(loki): State<Loki>, RawQuery(raw): RawQuery, body: Bytes) -> Response {
-    let params = Params::new(raw, &body);
     run(&loki, move |store, limits| {
+        let params = Params::new(raw, &body)?;
         let at = params.time("time")?.unwrap_or_else(now);
         params.limit()?;
         params.direction()?;
@@ -150,7 +150,6 @@ async fn query_range(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let params = Params::new(raw, &body);
     let categorize = headers
         .get_all("x-loki-response-encoding-flags")
         .iter()
@@ -158,6 +157,7 @@ async fn query_range(
         .flat_map(|value| value.split(','))
         .any(|flag| flag.trim() == "categorize-labels");
     run(&loki, move |store, limits| {
+        let params = Params::new(raw, &body)?;
         let (start, end) = params.bounds()?;
         let limit = params.limit()?;
         let direction = params.direction()?;
@@ -187,8 +187,8 @@ async fn query_range(
 fn aligned(start: i64, end: i64, step: i64) -> Steps {
     let up = if end.rem_euclid(step) == 0 { 0 } else { step };
     Steps {
-        start: start - start.rem_euclid(step),
-        end: end - end.rem_euclid(step) + up,
+        start: start.saturating_sub(start.rem_euclid(step)),
+        end: end.saturating_sub(end.rem_euclid(step)).saturating_add(up),
         step,
     }
 }
@@ -199,13 +199,16 @@ fn check_range(query: &Query, start: i64, end: i64, step: i64) -> Result<(), Fai
             "end timestamp must not be before or equal to start time",
         ));
     }
-    if end - start > MOST_RANGE {
+    // Times may lie anywhere, so their distance need not be one.
+    let length = end.saturating_sub(start);
+    let read = length.saturating_add(query.longest_window());
+    if read > MOST_RANGE {
         return Err(Failure::bad(format!(
             "the query time range exceeds the limit (query length: {} s, limit: 30d1h)",
-            (end - start) / 1_000_000_000
+            read / 1_000_000_000
         )));
     }
-    if !query.is_log() && (end - start) / step > MOST_POINTS {
+    if !query.is_log() && length / step > MOST_POINTS {
         return Err(Failure::bad(
             "exceeded maximum resolution of 11,000 points per time series. Try increasing the \
              value of the step parameter",
@@ -237,8 +240,8 @@ fn label_sets(
 }
 
 async fn labels(State(loki): State<Loki>, RawQuery(raw): RawQuery, body: Bytes) -> Response {
-    let params = Params::new(raw, &body);
     run(&loki, move |store, _| {
+        let params = Params::new(raw, &body)?;
         let sets = label_sets(store, &params, &params.all(&["query"]))?;
         let names: BTreeSet<&str> = sets.iter().flat_map(|s| s.iter().map(|(n, _)| n)).collect();
         Ok(json_data(&names))
@@ -252,8 +255,8 @@ async fn label_values(
     RawQuery(raw): RawQuery,
     body: Bytes,
 ) -> Response {
-    let params = Params::new(raw, &body);
     run(&loki, move |store, _| {
+        let params = Params::new(raw, &body)?;
         let sets = label_sets(store, &params, &params.all(&["query"]))?;
         let values: BTreeSet<&str> = sets.iter().filter_map(|s| s.get(&name)).collect();
         Ok(json_data(&values))
@@ -262,8 +265,8 @@ async fn label_values(
 }
 
 async fn series(State(loki): State<Loki>, RawQuery(raw): RawQuery, body: Bytes) -> Response {
-    let params = Params::new(raw, &body);
     run(&loki, move |store, _| {
+        let params = Params::new(raw, &body)?;
         let selectors = params.all(&["match[]", "match"]);
         let sets = label_sets(store, &params, &selectors)?;
         let maps: Vec<_> = sets.iter().map(respond::label_map).collect();
@@ -273,8 +276,8 @@ async fn series(State(loki): State<Loki>, RawQuery(raw): RawQuery, body: Bytes) 
 }
 
 async fn index_stats(State(loki): State<Loki>, RawQuery(raw): RawQuery, body: Bytes) -> Response {
-    let params = Params::new(raw, &body);
     run(&loki, move |store, _| {
+        let params = Params::new(raw, &body)?;
         let (start, end) = params.bounds()?;
         let text = params.get("query").unwrap_or("");
         let selector = Selector::new(&crate::logql::parse_selector(text)?)?;
@@ -292,8 +295,8 @@ async fn index_stats(State(loki): State<Loki>, RawQuery(raw): RawQuery, body: By
 }
 
 async fn format_query(State(loki): State<Loki>, RawQuery(raw): RawQuery, body: Bytes) -> Response {
-    let params = Params::new(raw, &body);
     run(&loki, move |_, _| {
+        let params = Params::new(raw, &body)?;
         let query = Query::new(params.get("query").unwrap_or(""))?;
         Ok(json_data(&query.text()))
     })
@@ -305,8 +308,8 @@ async fn detected_labels(
     RawQuery(raw): RawQuery,
     body: Bytes,
 ) -> Response {
-    let params = Params::new(raw, &body);
     run(&loki, move |store, _| {
+        let params = Params::new(raw, &body)?;
         let sets = label_sets(store, &params, &params.all(&["query"]))?;
         let names: BTreeSet<&str> = sets.iter().flat_map(|s| s.iter().map(|(n, _)| n)).collect();
         let labels: Vec<_> = names

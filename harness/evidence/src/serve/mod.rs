@@ -1,6 +1,7 @@
 //! The HTTP APIs of Prometheus, Loki and Tempo, and the OTLP receivers, on listeners of the
 //! caller's choosing.
 
+mod form;
 mod gate;
 pub mod loki;
 pub mod prometheus;

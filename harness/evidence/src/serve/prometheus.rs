@@ -199,7 +199,7 @@ async fn query(
     RawQuery(raw): RawQuery,
     body: Bytes,
 ) -> Result<Response, Failure> {
-    let p = Params::read(raw.as_deref(), &body);
+    let p = Params::read(raw.as_deref(), &body)?;
     let t_ms = p.time("time")?.unwrap_or_else(params::now_ms);
     let mut options = api.options(&p)?;
     let text = p.first("query").unwrap_or("").to_string();
@@ -218,7 +218,7 @@ async fn query_range(
     RawQuery(raw): RawQuery,
     body: Bytes,
 ) -> Result<Response, Failure> {
-    let p = Params::read(raw.as_deref(), &body);
+    let p = Params::read(raw.as_deref(), &body)?;
     let (start, end) = (p.required_time("start")?, p.required_time("end")?);
     if end < start {
         return Err(Failure::parameter(
@@ -286,7 +286,7 @@ async fn series(
     RawQuery(raw): RawQuery,
     body: Bytes,
 ) -> Result<Response, Failure> {
-    let p = Params::read(raw.as_deref(), &body);
+    let p = Params::read(raw.as_deref(), &body)?;
     let sets = selected(&api, &p, true).await?;
     Ok(success(&json::list(sets.iter().map(json::labels))))
 }
@@ -296,7 +296,7 @@ async fn labels(
     RawQuery(raw): RawQuery,
     body: Bytes,
 ) -> Result<Response, Failure> {
-    let p = Params::read(raw.as_deref(), &body);
+    let p = Params::read(raw.as_deref(), &body)?;
     let sets = selected(&api, &p, false).await?;
     let names: BTreeSet<&str> = sets.iter().flat_map(|l| l.iter().map(|(n, _)| n)).collect();
     Ok(success(&json::list(names.into_iter().map(json::text))))
@@ -307,7 +307,7 @@ async fn label_values(
     Path(name): Path<String>,
     RawQuery(raw): RawQuery,
 ) -> Result<Response, Failure> {
-    let p = Params::read(raw.as_deref(), &[]);
+    let p = Params::read(raw.as_deref(), &[])?;
     let sets = selected(&api, &p, false).await?;
     let values: BTreeSet<&str> = sets.iter().filter_map(|l| l.get(&name)).collect();
     Ok(success(&json::list(values.into_iter().map(json::text))))
@@ -315,7 +315,7 @@ async fn label_values(
 
 /// Types and help texts of the metrics scraped, narrowed by `metric` and `limit`.
 async fn metadata(State(api): State<Api>, RawQuery(raw): RawQuery) -> Result<Response, Failure> {
-    let p = Params::read(raw.as_deref(), &[]);
+    let p = Params::read(raw.as_deref(), &[])?;
     let limit = match p.first("limit").filter(|t| !t.is_empty()) {
         None => usize::MAX,
         // A negative limit is none.

@@ -20,7 +20,7 @@ pub use stream::Entry;
 use super::segment::Sink;
 use crate::Ingested;
 use journal::Batch;
-use labels::Interner;
+use labels::{Interner, is_label_name};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -173,6 +173,12 @@ impl LogStore {
                         pushed.labels.len(),
                         self.limits.labels
                     )
+                });
+                continue;
+            }
+            if let Some((name, _)) = pushed.labels.iter().find(|(n, _)| !is_label_name(n)) {
+                self.refuse(&mut batch.done, count, || {
+                    format!("couldn't parse labels: {name:?} is not a label name")
                 });
                 continue;
             }

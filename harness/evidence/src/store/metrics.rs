@@ -12,7 +12,6 @@ mod metadata;
 mod otlp;
 
 pub use labels::{LabelError, Labels, METRIC_NAME};
-pub(crate) use matcher::anchored;
 pub use matcher::{MatchOp, Matcher};
 pub use metadata::{Metadata, MetadataBook};
 

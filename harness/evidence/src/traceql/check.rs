@@ -185,7 +185,7 @@ fn binary(
     if matches!(op, Op::Re | Op::NotRe) {
         match right_expr {
             Expr::Static(Static::String(pattern)) => {
-                if regex::Regex::new(pattern).is_err() {
+                if crate::go_regex::whole(pattern).is_err() {
                     return refuse(format!("invalid regex: `{pattern}`"));
                 }
             }

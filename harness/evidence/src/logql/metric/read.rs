@@ -147,15 +147,16 @@ impl<'q> Reader<'q> {
     fn read(&mut self, stream: &Labels, entries: &Entries) -> Result<(), QueryError> {
         // Metadata and series of the last line that the pipeline left as it was.
         let mut last: Option<(&Labels, usize)> = None;
-        for (n, entry) in entries.iter().enumerate() {
-            if n % 1024 == 0 {
-                self.limits.check_time()?;
+        for some in entries.slices().flat_map(|run| run.chunks(1024)) {
+            self.limits.check_time()?;
+            for place in self.pipeline.passing(some) {
+                self.line(stream, &some[place], &mut last)?;
             }
-            self.line(stream, entry, &mut last)?;
         }
         Ok(())
     }
 
+    /// A line that passed the line filters at the front.
     fn line<'e>(
         &mut self,
         stream: &'e Labels,
@@ -164,7 +165,10 @@ impl<'q> Reader<'q> {
     ) -> Result<(), QueryError> {
         let mut view = LabelView::new(stream, &entry.metadata);
         let mut line = Cow::Borrowed(&*entry.line);
-        if !self.pipeline.process(entry.ts, &mut line, &mut view) {
+        if !self
+            .pipeline
+            .process_passing(entry.ts, &mut line, &mut view)
+        {
             return Ok(());
         }
         if counts_lines(self.agg) && view.error().is_none() {
@@ -231,6 +235,7 @@ mod tests {
         for query in [
             "count_over_time({app=\"x\"}[1m])",
             "bytes_over_time({app=\"x\"} |~ \"[12]\" [1m])",
+            "bytes_over_time({app=\"x\"} |~ \"[0-4]:?\" != \"3\" !~ \"[^:][7-9]\" [1m])",
             "max_over_time({app=\"x\"} | json | __error__=\"\" | unwrap v [1m]) by (k)",
             "avg_over_time({app=\"x\"} | json | __error__=\"\" | unwrap v | v > 3 [1m]) by (pod)",
             "sum_over_time({app=\"x\"} | json | unwrap v [1m])",

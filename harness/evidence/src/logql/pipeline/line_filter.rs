@@ -2,8 +2,10 @@
 
 use super::super::ast::{LineFilter, LineOp, LineText};
 use super::ip::IpMatch;
+use super::lanes::Lanes;
 use super::pattern::Pattern;
-use super::regex;
+use crate::go_regex;
+use crate::store::logs::Entry;
 use regex::Regex;
 
 enum Look {
@@ -17,7 +19,12 @@ enum Look {
 pub(super) struct CompiledLineFilter {
     any: Vec<Look>,
     negated: bool,
+    /// Reads many lines at once, where that is of use; made with the first many.
+    lanes: Option<Option<Box<Lanes>>>,
 }
+
+/// Lines that are worth an automaton of their own.
+const MANY: usize = 512;
 
 impl CompiledLineFilter {
     pub(super) fn new(filter: &LineFilter) -> Result<Self, String> {
@@ -27,7 +34,7 @@ impl CompiledLineFilter {
                     Look::Text(text.clone())
                 }
                 (LineOp::Regex | LineOp::NotRegex, LineText::Text(text)) => {
-                    Look::Regex(regex(text, text)?)
+                    Look::Regex(go_regex::anywhere(text)?)
                 }
                 (LineOp::Pattern | LineOp::NotPattern, LineText::Text(text)) => {
                     Look::Pattern(Pattern::filter(text)?)
@@ -46,6 +53,7 @@ impl CompiledLineFilter {
                 filter.op,
                 LineOp::NotContains | LineOp::NotRegex | LineOp::NotPattern
             ),
+            lanes: None,
         })
     }
 
@@ -57,5 +65,65 @@ impl CompiledLineFilter {
             Look::Ip(ip) => ip.in_line(line),
         });
         found != self.negated
+    }
+
+    /// Keeps the places of those lines that pass, in their order.
+    pub(super) fn narrow(&mut self, entries: &[Entry], places: &mut Vec<usize>) {
+        if let [Look::Regex(regex)] = &self.any[..]
+            && places.len() >= MANY
+            && let slot = self
+                .lanes
+                .get_or_insert_with(|| Lanes::of(regex.as_str()).map(Box::new))
+            && let Some(lanes) = slot
+        {
+            let mut passing = Vec::with_capacity(places.len());
+            let lines = places.iter().map(|place| (*place, &*entries[*place].line));
+            let told = lanes.search(lines, |place, found| {
+                if found != self.negated {
+                    passing.push(place);
+                }
+            });
+            if let Err(left) = told {
+                *slot = None;
+                let passes = |place: &usize| self.passes(&entries[*place].line);
+                passing.extend(left.into_iter().filter(passes));
+            }
+            passing.sort_unstable();
+            *places = passing;
+        } else {
+            places.retain(|place| self.passes(&entries[*place].line));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::logs::Labels;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Many lines narrowed together are those that pass alone.
+        #[test]
+        fn many_lines_are_narrowed_as_each_alone(
+            lines in prop::collection::vec("[ab=\n 0-9é]{0,10}", MANY - 5..MANY + 300),
+            op in prop::sample::select(&[LineOp::Regex, LineOp::NotRegex][..]),
+            any in prop::collection::vec(prop::sample::select(&["[ab]=[0-4]", "^[^a]+$", "a.b", "", "9|é|$", "ab="][..]), 1..3),
+        ) {
+            let any: Vec<LineText> = any.iter().map(|p| LineText::Text((*p).to_owned())).collect();
+            let mut filter = CompiledLineFilter::new(&LineFilter { op, any }).expect("compiles");
+            let entry = |line: &String| Entry { ts: 0, line: line.as_str().into(), metadata: Labels::default() };
+            let entries: Vec<Entry> = lines.iter().map(entry).collect();
+            let all: Vec<usize> = (0..entries.len()).collect();
+            let alone = |places: &[usize]| -> Vec<usize> {
+                places.iter().copied().filter(|p| filter.passes(&lines[*p])).collect()
+            };
+            let wanted = alone(&all);
+            let mut got = all;
+            filter.narrow(&entries, &mut got);
+            prop_assert_eq!(got, wanted);
+        }
     }
 }

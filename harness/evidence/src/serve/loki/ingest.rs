@@ -22,6 +22,9 @@ struct Status {
     message: String,
 }
 
+/// What Loki says to a payload with nothing in it.
+const NO_STREAM: &str = "error at least one valid stream is required for ingestion";
+
 pub(super) async fn push(
     State(loki): State<Loki>,
     headers: HeaderMap,
@@ -41,6 +44,9 @@ pub(super) async fn push(
                 )),
             });
         match streams {
+            Ok(streams) if streams.is_empty() => {
+                plain(StatusCode::UNPROCESSABLE_ENTITY, &format!("{NO_STREAM}\n"))
+            }
             Ok(streams) => match problem(&loki.store.ingest_push(streams)) {
                 None => StatusCode::NO_CONTENT.into_response(),
                 Some((status, message)) => plain(status, &format!("{message}\n")),
@@ -73,6 +79,9 @@ pub(super) async fn otlp(
                 other => Err(format!("content type: {other} is not supported")),
             });
         match decoded {
+            Ok(request) if request.resource_logs.is_empty() => {
+                otlp_error(StatusCode::UNPROCESSABLE_ENTITY, NO_STREAM.into())
+            }
             Ok(request) => match problem(&loki.store.ingest_otlp(request.resource_logs)) {
                 None => StatusCode::NO_CONTENT.into_response(),
                 Some((status, message)) => otlp_error(status, message),

@@ -1,5 +1,6 @@
 //! Parameters of a request, from the address and from a form body alike.
 
+use super::super::form::pairs;
 use super::respond::Failure;
 use super::{Direction, MOST_LINES};
 use crate::logql::duration;
@@ -18,13 +19,15 @@ pub(super) fn now() -> i64 {
 }
 
 impl Params {
-    pub(super) fn new(raw: Option<String>, body: &[u8]) -> Self {
-        let raw = raw.unwrap_or_default();
-        let pairs = url::form_urlencoded::parse(body)
-            .chain(url::form_urlencoded::parse(raw.as_bytes()))
-            .map(|(n, v)| (n.into_owned(), v.into_owned()))
-            .collect();
-        Self(pairs)
+    pub(super) fn new(raw: Option<String>, body: &[u8]) -> Result<Self, Failure> {
+        let mut all = Vec::new();
+        for part in [body, raw.unwrap_or_default().as_bytes()] {
+            let pairs = pairs(part).map_err(|name| {
+                Failure::bad(format!("parse error : invalid UTF-8 encoding in {name:?}"))
+            })?;
+            all.extend(pairs);
+        }
+        Ok(Self(all))
     }
 
     /// The first value of a name; an empty one is none.
@@ -109,7 +112,7 @@ impl Params {
     /// The step; when not given, the range in 250 parts, at least a second, as Loki does.
     pub(super) fn step(&self, start: i64, end: i64) -> Result<i64, Failure> {
         match self.duration("step")? {
-            None => Ok(((end - start) / 250 / SECOND).max(1) * SECOND),
+            None => Ok((end.saturating_sub(start) / 250 / SECOND).max(1) * SECOND),
             Some(step) if step > 0 => Ok(step),
             Some(_) => Err(Failure::bad(
                 "zero or negative query resolution step widths are not accepted. Try a positive \

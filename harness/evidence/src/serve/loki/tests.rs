@@ -325,3 +325,93 @@ async fn a_push_that_is_too_long_is_counted_as_refused() {
     }
     assert_eq!(store.stats().refused(), 2);
 }
+
+/// Times may lie anywhere in 64 bits: their distance must not wrap round to a short one, which would be
+/// read for a minute or answered with nothing.
+#[tokio::test]
+async fn a_range_over_all_of_time_is_too_long() {
+    let app = filled().await;
+    let (first, last) = (i64::MIN + 9, i64::MAX - 9);
+    for query in ["vector(1)", r#"{app="x"}"#, r#"rate({app="x"}[1m])"#] {
+        let bounds = [first.to_string(), last.to_string()];
+        let params = [("query", query), ("start", &bounds[0]), ("end", &bounds[1])];
+        let got = get_at(&app, "/loki/api/v1/query_range", &params).await;
+        assert_eq!(got.status, 400, "{query}: {}", got.text);
+        assert!(
+            got.text.starts_with("the query time range exceeds"),
+            "{}",
+            got.text
+        );
+        for near in [[first, first + 90], [last - 90, last]] {
+            let bounds = near.map(|t| t.to_string());
+            let params = [
+                ("query", query),
+                ("start", &bounds[0]),
+                ("end", &bounds[1]),
+                ("step", "1"),
+            ];
+            let got = get_at(&app, "/loki/api/v1/query_range", &params).await;
+            assert_eq!(got.status, 200, "{query} at {near:?}: {}", got.text);
+        }
+    }
+    // What is read is the window before the first instant, too.
+    let params = [
+        ("query", r#"rate({app="x"}[31d])"#),
+        ("start", "0"),
+        ("end", "10"),
+    ];
+    let got = get_at(&app, "/loki/api/v1/query_range", &params).await;
+    assert_eq!(got.status, 400, "{}", got.text);
+}
+
+#[tokio::test]
+async fn what_is_not_utf8_is_refused_and_not_looked_for() {
+    let app = filled().await;
+    for path in [
+        "query_range?query=%7Bapp%3D%22%ff%22%7D",
+        "series?match[]=%7Bapp%3D%22%ff%22%7D",
+    ] {
+        let request = Request::get(format!("/loki/api/v1/{path}")).body(Body::empty());
+        let got = send(&app, request.expect("a request")).await;
+        assert_eq!(got.status, 400, "{path}: {}", got.text);
+        assert!(
+            got.text.starts_with("parse error : invalid UTF-8 encoding"),
+            "{}",
+            got.text
+        );
+    }
+}
+
+/// As a real Loki answers: nothing at all is no push, a name that is none is the stream's own fault, and
+/// the other streams are kept.
+#[tokio::test]
+async fn pushes_of_nothing_and_of_bad_names_are_refused() {
+    let store = Arc::new(LogStore::default());
+    let app = router(store.clone());
+    for body in ["{}", r#"{"other":[]}"#, r#"{"streams":[]}"#] {
+        let got = post_as(&app, "/loki/api/v1/push", "application/json", body).await;
+        assert_eq!(
+            (got.status, got.text.trim_end()),
+            (
+                422,
+                "error at least one valid stream is required for ingestion"
+            )
+        );
+    }
+    for name in ["a b", "a.b", "0a", "é", ""] {
+        let body = format!(
+            r#"{{"streams":[{{"stream":{{"{name}":"x"}},"values":[["1","bad"]]}},{{"stream":{{"app":"x"}},"values":[["2","{name}"]]}}]}}"#
+        );
+        let got = post_as(&app, "/loki/api/v1/push", "application/json", body).await;
+        assert_eq!(got.status, 400, "{name}: {}", got.text);
+        assert!(
+            got.text.starts_with("couldn't parse labels: "),
+            "{}",
+            got.text
+        );
+    }
+    assert_eq!(
+        (store.stats().entries, store.stats().refused_invalid),
+        (5, 5)
+    );
+}

@@ -1,21 +1,23 @@
 //! Request parameters, from the URL and from a posted form.
 
+use super::super::form::pairs;
 use super::Failure;
 use crate::promql::civil;
 use std::time::{SystemTime, UNIX_EPOCH};
-use url::form_urlencoded;
 
 pub(super) struct Params(Vec<(String, String)>);
 
 impl Params {
     /// The form's parameters come before those of the URL, as in Go's `Request.FormValue`.
-    pub(super) fn read(query: Option<&str>, form: &[u8]) -> Self {
-        let url = form_urlencoded::parse(query.unwrap_or("").as_bytes());
-        let both = form_urlencoded::parse(form).chain(url);
-        Params(
-            both.map(|(n, v)| (n.into_owned(), v.into_owned()))
-                .collect(),
-        )
+    pub(super) fn read(query: Option<&str>, form: &[u8]) -> Result<Self, Failure> {
+        let mut all = Vec::new();
+        for part in [form, query.unwrap_or("").as_bytes()] {
+            let pairs = pairs(part).map_err(|name| {
+                Failure::parameter(&name, "1:1: parse error: invalid UTF-8 rune")
+            })?;
+            all.extend(pairs);
+        }
+        Ok(Params(all))
     }
 
     pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {

@@ -489,3 +489,15 @@ async fn payloads_that_cannot_be_read_are_counted_as_refused() {
         );
     }
 }
+
+#[tokio::test]
+async fn what_is_not_utf8_is_refused_and_not_looked_for() {
+    for path in [
+        "query?query=up%7Bjob%3D%22%ff%22%7D",
+        "series?match[]=up%7Bjob%3D%22%ff%22%7D",
+    ] {
+        let (status, body) = ask(&format!("/api/v1/{path}")).await;
+        assert_eq!(status, 400, "{path}: {body}");
+        assert!(body.contains("invalid UTF-8 rune"), "{body}");
+    }
+}

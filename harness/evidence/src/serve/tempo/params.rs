@@ -7,6 +7,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::Method;
 use bytes::Bytes;
 
+use super::super::form::pairs;
 use super::ApiError;
 
 /// The parameters of a request, in its address or posted as a form; of a repeated one the first counts,
@@ -27,20 +28,26 @@ impl<S: Send + Sync> FromRequest<S> for Params {
         } else {
             Bytes::new()
         };
-        Ok(Self::new(&form, &query))
+        Self::new(&form, &query)
     }
 }
 
 impl Params {
-    fn new(form: &[u8], query: &str) -> Self {
+    fn new(form: &[u8], query: &str) -> Result<Self, ApiError> {
         let mut all = HashMap::new();
-        let query = url::form_urlencoded::parse(query.as_bytes());
-        for (key, value) in url::form_urlencoded::parse(form).chain(query) {
-            if !value.is_empty() {
-                all.entry(key.into_owned()).or_insert(value.into_owned());
+        for part in [form, query.as_bytes()] {
+            let pairs = pairs(part).map_err(|name| {
+                ApiError::bad(format!(
+                    "invalid TraceQL query: parse error : invalid UTF-8 encoding in {name:?}"
+                ))
+            })?;
+            for (key, value) in pairs {
+                if !value.is_empty() {
+                    all.entry(key).or_insert(value);
+                }
             }
         }
-        Self(all)
+        Ok(Self(all))
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&str> {
@@ -64,8 +71,8 @@ impl Params {
     }
 
     /// A time in whole seconds since the Unix epoch.
-    pub(super) fn seconds(&self, key: &str) -> Result<Option<i64>, ApiError> {
-        self.integer(key, "ParseInt")
+    pub(super) fn seconds(&self, key: &str) -> Result<Option<u64>, ApiError> {
+        self.integer(key, "ParseUint")
     }
 
     /// A duration: a number with units, or a bare number of seconds.

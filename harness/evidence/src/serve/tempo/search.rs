@@ -15,7 +15,7 @@ const DEFAULT_TRACES: usize = 20;
 const MAX_TRACES: usize = 262_144;
 const DEFAULT_SPANS: usize = 3;
 const MAX_SPANS: usize = 100;
-const MAX_RANGE_SECONDS: i64 = 168 * 3600;
+const MAX_RANGE_SECONDS: u64 = 168 * 3600;
 
 /// Traces that a TraceQL query (`q`) or plain `tags` find, newest first.
 pub(super) async fn search(State(api): State<Api>, params: Params) -> Result<Response, ApiError> {
@@ -56,11 +56,17 @@ fn bounds(params: &Params) -> Result<Bounds, ApiError> {
             given.map_or(default, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)),
         )
     };
+    let (shortest, longest) = (nanos("minDuration", 0)?, nanos("maxDuration", u64::MAX)?);
+    if longest < shortest {
+        return Err(ApiError::bad(
+            "invalid maxDuration: must be greater than minDuration",
+        ));
+    }
     Ok(Bounds {
         window: window(params, true)?,
         traces,
         spans,
-        duration: (nanos("minDuration", 0)?, nanos("maxDuration", u64::MAX)?),
+        duration: (shortest, longest),
     })
 }
 
@@ -81,7 +87,7 @@ pub(super) fn window(params: &Params, capped: bool) -> Result<Option<(u64, u64)>
             "range specified by start and end exceeds 168h0m0s. received start={start} end={end}"
         )));
     }
-    let nanos = |s: i64| u64::try_from(s).unwrap_or(0).saturating_mul(1_000_000_000);
+    let nanos = |s: u64| s.saturating_mul(1_000_000_000);
     Ok(Some((nanos(start), nanos(end))))
 }
 
@@ -139,6 +145,13 @@ fn logfmt(text: &str) -> Result<Vec<(String, String)>, ApiError> {
             .find(|c: char| c == '=' || c.is_whitespace())
             .unwrap_or(rest.len());
         let key = rest[..end].to_owned();
+        let wrong = |rest: &str, c: char| {
+            let at = text[..text.len() - rest.len()].chars().count() + 1;
+            ApiError::bad(format!("invalid tags: unexpected '{c}' at pos {at}"))
+        };
+        if key.is_empty() {
+            return Err(wrong(rest, '='));
+        }
         rest = &rest[end..];
         let mut value = String::new();
         if let Some(after) = rest.strip_prefix('=') {
@@ -152,6 +165,9 @@ fn logfmt(text: &str) -> Result<Vec<(String, String)>, ApiError> {
                 rest = &quoted[close + 1..];
             } else {
                 let end = after.find(char::is_whitespace).unwrap_or(after.len());
+                if let Some(sign) = after[..end].find('=') {
+                    return Err(wrong(&after[sign..], '='));
+                }
                 value = after[..end].to_owned();
                 rest = &after[end..];
             }

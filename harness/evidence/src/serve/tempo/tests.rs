@@ -186,3 +186,40 @@ async fn too_many_queries_are_told_so() {
         assert_eq!(send(router.clone(), request).await, told, "{path}");
     }
 }
+
+/// Worded as a real Tempo words it; answered with no traces, each would look as if none were there.
+#[tokio::test]
+async fn what_means_nothing_is_refused_and_not_looked_for() {
+    for (path, wanted) in [
+        (
+            "search?q=%7Bname%3D%22%ff%22%7D",
+            "invalid TraceQL query: parse error : invalid UTF-8 encoding in \"q\"",
+        ),
+        (
+            "search?start=-1&end=5",
+            "invalid start: strconv.ParseUint: parsing \"-1\": invalid syntax",
+        ),
+        (
+            "search?minDuration=5s&maxDuration=1s",
+            "invalid maxDuration: must be greater than minDuration",
+        ),
+        ("search?tags=%3Db", "invalid tags: unexpected '=' at pos 1"),
+        (
+            "search?tags=a%3D%3Db",
+            "invalid tags: unexpected '=' at pos 3",
+        ),
+        (
+            "search?tags=a%3Db%3Dc",
+            "invalid tags: unexpected '=' at pos 4",
+        ),
+        (
+            "v2/traces/ab?start=5&end=1",
+            "http parameter start must be before end. received start=5 end=1",
+        ),
+    ] {
+        let got = get(&format!("/api/{path}")).await;
+        assert_eq!(got, (400, wanted.to_owned()), "{path}");
+    }
+    let (status, body) = get("/api/search?minDuration=5s&maxDuration=5s&tags=n%3D7").await;
+    assert_eq!(status, 200, "{body}");
+}

@@ -63,8 +63,13 @@ async fn find(
     params: &Params,
 ) -> Result<Option<Vec<ResourceSpans>>, ApiError> {
     // They only tell Tempo which blocks to open; here there is one place to look.
-    params.seconds("start")?;
-    params.seconds("end")?;
+    if let (Some(start), Some(end)) = (params.seconds("start")?, params.seconds("end")?)
+        && start >= end
+    {
+        return Err(ApiError::bad(format!(
+            "http parameter start must be before end. received start={start} end={end}"
+        )));
+    }
     let id = parse_id(&id)?;
     api.run(move |store| Ok(store.trace(id))).await
 }

@@ -69,8 +69,12 @@ impl Entries {
 
     /// All, in the order of time.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        let parts = self.runs.iter().map(|run| &run.chunk[run.part.clone()]);
-        parts.flatten()
+        self.slices().flatten()
+    }
+
+    /// All, in the order of time, in the pieces in which they are stored.
+    pub(crate) fn slices(&self) -> impl Iterator<Item = &[Entry]> {
+        self.runs.iter().map(|run| &run.chunk[run.part.clone()])
     }
 }
 

@@ -142,6 +142,11 @@ pub(crate) fn sanitize_name(name: &str) -> String {
     out
 }
 
+/// Whether a name is one that a stream's label may have.
+pub(crate) fn is_label_name(name: &str) -> bool {
+    !name.is_empty() && sanitize_name(name) == name
+}
+
 /// Shares equal strings and equal label sets among entries.
 ///
 /// Bounded: trace ids never repeat, so a table that only grew would end up holding every one of

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use crate::go_regex;
 use regex::Regex;
 
 use super::field::{self, Val};
@@ -119,7 +120,7 @@ pub(crate) fn compile(expr: &Expr) -> Result<Cond, TraceQlError> {
 /// Patterns match the whole value, and `.` matches a newline too.
 fn pattern(op: Op, literal: &Static) -> Result<Option<Regex>, TraceQlError> {
     match (op, literal) {
-        (Op::Re | Op::NotRe, Static::String(text)) => Regex::new(&format!("^(?s:{text})$"))
+        (Op::Re | Op::NotRe, Static::String(text)) => go_regex::whole(text)
             .map(Some)
             .map_err(|_| TraceQlError::Meaning(format!("invalid regex: `{text}`"))),
         _ => Ok(None),

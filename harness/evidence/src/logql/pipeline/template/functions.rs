@@ -505,7 +505,7 @@ fn unix_to_time(text: &str) -> Outcome {
 
 fn regex_function(name: &str, a: &Arguments) -> Outcome {
     let written = a.text(0);
-    let regex = super::super::regex(&written, &written)?;
+    let regex = crate::go_regex::anywhere(&written)?;
     let line = a.text(1);
     Ok(match name {
         "count" => Value::Int(regex.find_iter(&line).count() as i64),
