@@ -21,7 +21,7 @@ use target_service::config::{ConnectionLimits, Drain, LogRoute, RequestLimits, T
 use target_service::engine::{Pool, Settings};
 use target_service::faults::Faults;
 use target_service::model::{self, Encoded};
-use target_service::serve::{self, Listeners, Loaded, PREDICT, Service};
+use target_service::serve::{self, Listeners, Loaded, PREDICT, Service, Workers};
 use target_service::telemetry::{Identity, Telemetry};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -152,8 +152,10 @@ async fn service() -> TcpStream {
     };
     let pool = Pool::start(vec![model.engine(1)], settings, metrics, faults).expect("starts");
     service.make_ready(Loaded {
-        pool,
-        preprocess: model.preprocess(),
+        workers: Workers::Encoder {
+            pool,
+            preprocess: model.preprocess(),
+        },
         info: model.info,
         load: Duration::ZERO,
     });

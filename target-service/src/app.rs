@@ -10,10 +10,11 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::config::{Config, ModelChoice};
-use crate::engine::Pool;
+use crate::engine::{Pool, Writers};
 use crate::faults::Faults;
-use crate::model::{self, Infer, LoadedModel, ModelError};
-use crate::serve::{self, Listeners, Loaded, Service, Stopped};
+use crate::model::causal::{Causal, Decode, Memory, Part};
+use crate::model::{self, Infer, LoadedModel, Model, ModelError, ModelInfo};
+use crate::serve::{self, Listeners, Loaded, Service, Stopped, Workers};
 use crate::telemetry::names::{event, resource};
 use crate::telemetry::{Identity, Line, Metrics, SetupError, Telemetry};
 
@@ -148,19 +149,57 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 fn load(config: &Config, metrics: Arc<Metrics>, faults: Arc<Faults>) -> Result<Loaded, AppError> {
     let start = Instant::now();
     let model = match &config.model {
-        ModelChoice::Bundled(name) => model::bundled(name)?,
-        ModelChoice::Directory(directory) => model::load(directory)?,
+        ModelChoice::Bundled(name) => Model::Encoder(model::bundled(name)?),
+        ModelChoice::Path(path) => model::open(path)?,
     };
-    let engines = (0..config.workers)
-        .map(|_| warmed(&model, config.threads))
-        .collect::<Result<Vec<_>, _>>()?;
-    let pool = Pool::start(engines, config.pool, metrics, faults).map_err(AppError::Workers)?;
+    let (workers, info) = match model {
+        Model::Encoder(model) => {
+            let engines = (0..config.workers)
+                .map(|_| warmed(&model, config.threads))
+                .collect::<Result<Vec<_>, _>>()?;
+            let pool =
+                Pool::start(engines, config.pool, metrics, faults).map_err(AppError::Workers)?;
+            let preprocess = model.preprocess();
+            (Workers::Encoder { pool, preprocess }, model.info)
+        }
+        Model::Causal(model) => {
+            let engines = (0..config.workers)
+                .map(|_| warmed_writer(&model))
+                .collect::<Result<Vec<_>, _>>()?;
+            let text = model.text.clone();
+            let writers = Writers::start(engines, text, config.writers, metrics, faults);
+            let workers = Workers::Causal(writers.map_err(AppError::Workers)?);
+            let max_tokens = model.info.max_tokens.min(config.max_context);
+            let info = ModelInfo {
+                max_tokens,
+                ..model.info
+            };
+            (workers, info)
+        }
+    };
     Ok(Loaded {
-        pool,
-        preprocess: model.preprocess(),
-        info: model.info,
+        workers,
+        info,
         load: start.elapsed(),
     })
+}
+
+/// A writer's engine that has read and written once, for the same reason as [`warmed`].
+fn warmed_writer(model: &Causal) -> Result<Box<dyn Decode>, ModelError> {
+    let mut engine = model.engine();
+    let mut memory = Memory::default();
+    for tokens in [&[0, 0, 0, 0][..], &[0]] {
+        let scores = engine.step(&mut [Part {
+            memory: &mut memory,
+            tokens,
+            scores: true,
+        }])?;
+        let bad = scores.iter().flatten().position(|v| !v.is_finite());
+        if let Some(label) = bad {
+            return Err(ModelError::NotFinite { label });
+        }
+    }
+    Ok(engine)
 }
 
 /// An engine that has answered once, on a document of the length that is usual: the first inference

@@ -21,8 +21,9 @@ pub struct Args {
     /// Where to serve /metrics and /faults
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub metrics: SocketAddr,
-    /// A bundled model by name, or a directory with config.json and model.safetensors
-    #[arg(long, value_name = "DIR|NAME", default_value = model::BUNDLED[0])]
+    /// A bundled model by name, a directory with config.json and model.safetensors, or a GGUF file or a
+    /// directory with one
+    #[arg(long, value_name = "PATH|NAME", default_value = model::BUNDLED[0])]
     pub model: String,
     /// Batches that run at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(1024))]
@@ -39,12 +40,23 @@ pub struct Args {
     /// How long a free worker may wait for company that is near and worth it; 0s: never (ms, s)
     #[arg(long, value_name = "TIME", default_value = "5ms", value_parser = duration_or_zero)]
     pub max_hold: Duration,
+    /// Texts that one worker writes at the same time, at most (models that write)
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = count(1024))]
+    pub max_sequences: u64,
+    /// Tokens of a prompt and of what is written after it, together, at most (models that write)
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = count(1 << 20))]
+    pub max_context: u64,
+    /// Tokens of prompts that are read in one step, beside which the others' next tokens wait (models that
+    /// write)
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = count(1 << 16))]
+    pub prompt_chunk: u64,
     /// Documents that may wait; one more is answered 503
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = count(1 << 20))]
     pub queue_capacity: u64,
-    /// Answer within this time or not at all; x-request-timeout can shorten it (ms, s, m)
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
-    pub deadline: Duration,
+    /// Answer within this time or not at all; x-request-timeout can shorten it (ms, s, m). 5s, or 60s for
+    /// models that write
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub deadline: Option<Duration>,
     /// Bytes of a request's body, at most
     #[arg(long, value_name = "BYTES", default_value_t = 256 * 1024, value_parser = count(1 << 30))]
     pub max_body: u64,
@@ -97,8 +109,8 @@ pub struct TelemetryConfig {
 pub enum ModelChoice {
     /// Compiled in, by name.
     Bundled(String),
-    /// Read from a directory.
-    Directory(PathBuf),
+    /// Read from a directory or a file.
+    Path(PathBuf),
 }
 
 /// What the service does, resolved.
@@ -116,6 +128,10 @@ pub struct Config {
     pub threads: usize,
     /// Bounds of queue and batches.
     pub pool: engine::Settings,
+    /// Bounds of the same for a model that writes.
+    pub writers: engine::WriterSettings,
+    /// Tokens of a prompt and of what is written after it, at most.
+    pub max_context: usize,
     /// Limits of one request.
     pub request: RequestLimits,
     /// Whether faults may be asked for.
@@ -162,8 +178,8 @@ pub struct Drain {
 /// What is wrong with arguments or environment.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Neither a bundled model nor a directory.
-    #[error("--model {0:?}: no such directory, and the bundled models are {known}", known = model::BUNDLED.join(", "))]
+    /// Neither a bundled model nor a directory or file of one.
+    #[error("--model {0:?}: no such directory or GGUF file, and the bundled models are {known}", known = model::BUNDLED.join(", "))]
     Model(String),
     /// See the message.
     #[error(transparent)]
@@ -193,10 +209,15 @@ impl Config {
     ) -> Result<Config, ConfigError> {
         // The specification: an empty variable is an unset one.
         let env = |key: &str| env(key).filter(|v| !v.trim().is_empty());
+        let model = model_choice(args.model)?;
+        let deadline = args.deadline.unwrap_or(match &model {
+            ModelChoice::Path(path) if model::writes(path) => WRITERS_DEADLINE,
+            _ => DEADLINE,
+        });
         Ok(Config {
             listen: args.listen,
             metrics: args.metrics,
-            model: model_choice(args.model)?,
+            model,
             workers: clamp(args.workers),
             threads: clamp(args.threads),
             pool: engine::Settings {
@@ -205,8 +226,14 @@ impl Config {
                 capacity: clamp(args.queue_capacity),
                 max_hold: args.max_hold,
             },
+            writers: engine::WriterSettings {
+                capacity: clamp(args.queue_capacity),
+                sequences: clamp(args.max_sequences),
+                chunk: clamp(args.prompt_chunk),
+            },
+            max_context: clamp(args.max_context),
             request: RequestLimits {
-                deadline: args.deadline,
+                deadline,
                 max_body: clamp(args.max_body),
                 max_documents: clamp(args.max_documents.min(args.queue_capacity)),
                 connections: ConnectionLimits {
@@ -225,6 +252,11 @@ impl Config {
     }
 }
 
+/// Of models that judge documents.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Of models that write, a token at a time.
+const WRITERS_DEADLINE: Duration = Duration::from_secs(60);
+
 /// The flags' ranges fit into `usize` wherever this runs; smaller machines get their most.
 fn clamp(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
@@ -234,9 +266,9 @@ fn model_choice(model: String) -> Result<ModelChoice, ConfigError> {
     if model::BUNDLED.contains(&model.as_str()) {
         return Ok(ModelChoice::Bundled(model));
     }
-    let directory = PathBuf::from(&model);
-    if directory.is_dir() {
-        Ok(ModelChoice::Directory(directory))
+    let path = PathBuf::from(&model);
+    if path.is_dir() || (path.is_file() && model::writes(&path)) {
+        Ok(ModelChoice::Path(path))
     } else {
         Err(ConfigError::Model(model))
     }
@@ -448,7 +480,7 @@ mod tests {
     fn arguments_are_checked_before_anything_starts() {
         let parse = |args: &[&str]| Args::try_parse_from([&["target-service"], args].concat());
         let args = parse(&["--deadline", "250ms", "--drain-grace", "0s"]).unwrap();
-        assert_eq!(args.deadline, Duration::from_millis(250));
+        assert_eq!(args.deadline, Some(Duration::from_millis(250)));
         for bad in [
             ["--deadline", "5"],
             ["--deadline", "0s"],

@@ -20,11 +20,14 @@
 //! There is no padding here: the models take documents of any lengths together at the cost of their
 //! tokens, so that there is nothing to be gained by sorting them.
 //!
+//! Sequences of a causal model are batched by rules of their own: [`turns`].
+//!
 //! Times are `Duration`s since an instant of the caller's choosing.
 
 mod pace;
 #[cfg(test)]
 mod tests;
+pub mod turns;
 
 use std::collections::VecDeque;
 use std::time::Duration;

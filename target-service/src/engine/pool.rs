@@ -18,7 +18,7 @@ use crate::model::{Encoded, Infer, ModelError, Prediction};
 use crate::telemetry::Metrics;
 
 /// A stalled worker looks this often whether the stall was called off.
-const STALL_POLL: Duration = Duration::from_millis(20);
+pub(super) const STALL_POLL: Duration = Duration::from_millis(20);
 
 /// The bounds of a pool; the number of workers is the number of engines.
 #[derive(Debug, Clone, Copy)]

@@ -1,4 +1,4 @@
-//! The models: documents in, one probability per label out.
+//! The models: documents in, labels or vectors out; or a text in and its continuation out ([`causal`]).
 //!
 //! A model is a directory in the Hugging Face layout (`config.json`, `model.safetensors`, and
 //! `tokenizer.json` or `vocabulary.txt`); the ones the project trains are compiled into the
@@ -6,6 +6,7 @@
 //! is handled; inference ([`Infer`]) is one engine per worker thread, since it owns scratch memory.
 
 mod bert;
+pub mod causal;
 mod error;
 mod source;
 pub mod tfidf;
@@ -183,11 +184,49 @@ impl LoadedModel {
 /// # Errors
 /// Names the file that is missing, cut short or wrong, and what is wrong with it.
 pub fn load(dir: &Path) -> Result<LoadedModel, ModelError> {
-    // As others call it, wherever it lies.
+    load_from(name_of(dir), &Source::Dir(dir))
+}
+
+/// A model of any kind.
+#[derive(Debug)]
+pub enum Model {
+    /// Judges documents.
+    Encoder(LoadedModel),
+    /// Writes texts.
+    Causal(causal::Causal),
+}
+
+/// Loads the model at `path`: a GGUF file, or a directory with one, is a causal model; any other directory is
+/// read as by [`load`].
+///
+/// # Errors
+/// Names the file that is missing, cut short or wrong, and what is wrong with it.
+pub fn open(path: &Path) -> Result<Model, ModelError> {
+    let (file, name) = match path.is_dir() {
+        false => (Some(path.to_owned()), path.file_stem()),
+        true => (causal::file_in(path), None),
+    };
+    let Some(file) = file else {
+        return load(path).map(Model::Encoder);
+    };
+    let name = name.map_or_else(|| name_of(path), |name| name.to_string_lossy().into_owned());
+    causal::load(name, &file).map(Model::Causal)
+}
+
+/// Whether what lies at `path` is a model that writes, by its files' names.
+pub fn writes(path: &Path) -> bool {
+    match path.is_dir() {
+        true => causal::file_in(path).is_some(),
+        false => path.extension().is_some_and(|e| e == causal::EXTENSION),
+    }
+}
+
+/// The name of a directory, as others call it, wherever it lies.
+fn name_of(dir: &Path) -> String {
     let whole = dir.canonicalize();
     let whole = whole.as_deref().unwrap_or(dir);
     let name = whole.file_name().unwrap_or(whole.as_os_str());
-    load_from(name.to_string_lossy().into_owned(), &Source::Dir(dir))
+    name.to_string_lossy().into_owned()
 }
 
 /// Loads a model compiled into the executable, by name: see [`BUNDLED`].

@@ -139,7 +139,12 @@ impl Deref for Bytes {
     }
 }
 
-fn hex(digest: &[u8]) -> String {
+/// The SHA-256 of `bytes`.
+pub(super) fn digest(bytes: &[u8]) -> Vec<u8> {
+    Sha256::digest(bytes).to_vec()
+}
+
+pub(super) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|b| format!("{b:02x}")).collect()
 }
 

@@ -208,7 +208,9 @@ async fn run(
     request: Request,
 ) -> Result<Response, Refusal> {
     let work = Work::begin(service, &request)?;
-    let info = &find(service, named)?.info;
+    let loaded = find(service, named)?;
+    loaded.encoder()?;
+    let info = &loaded.info;
     Format::only_json(request.headers())?;
     let body = work.body(request).await?;
     let body: Body = body::json(&body, EXPECTED).map_err(|refusal| Refusal {

@@ -3,13 +3,16 @@
 
 mod admin;
 mod body;
+mod completions;
 mod connections;
 mod error;
+mod generation;
 mod inference_v2;
 mod observe;
 mod openai;
 mod predict;
 mod run;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -32,10 +35,10 @@ pub use error::{Refusal, Shape};
 pub use run::{Listeners, Stopped, run};
 
 use crate::config::RequestLimits;
-use crate::engine::Pool;
+use crate::engine::{Pool, Writers};
 use crate::faults::Faults;
 use crate::model::{ModelInfo, Preprocess};
-use crate::telemetry::names::{event, reason};
+use crate::telemetry::names::{EMBEDDINGS, TEXT_COMPLETION, event, reason};
 use crate::telemetry::{Line, Telemetry};
 
 /// Route of predictions.
@@ -45,16 +48,65 @@ pub const HEALTHZ: &str = "/healthz";
 /// Route that says whether it wants requests.
 pub const READYZ: &str = "/readyz";
 
+/// The workers of a model, by what it does.
+pub enum Workers {
+    /// Judges documents.
+    Encoder {
+        /// The workers.
+        pool: Pool,
+        /// Text to model input.
+        preprocess: Arc<dyn Preprocess>,
+    },
+    /// Writes texts.
+    Causal(Writers),
+}
+
 /// A model at work.
 pub struct Loaded {
     /// Its workers.
-    pub pool: Pool,
-    /// Text to model input.
-    pub preprocess: Arc<dyn Preprocess>,
+    pub workers: Workers,
     /// What it is.
     pub info: ModelInfo,
     /// From reading its files to warm workers.
     pub load: Duration,
+}
+
+impl Loaded {
+    fn encoder(&self) -> Result<(&Pool, &Arc<dyn Preprocess>), Refusal> {
+        match &self.workers {
+            Workers::Encoder { pool, preprocess } => Ok((pool, preprocess)),
+            Workers::Causal(_) => Err(unsupported(
+                "this model writes texts; ask it by /v1/completions",
+            )),
+        }
+    }
+
+    fn writers(&self) -> Result<&Writers, Refusal> {
+        match &self.workers {
+            Workers::Causal(writers) => Ok(writers),
+            Workers::Encoder { .. } => Err(unsupported("this model writes no texts")),
+        }
+    }
+
+    /// What it is asked for, by the `GenAI` conventions.
+    fn operation(&self) -> &'static str {
+        match self.workers {
+            Workers::Encoder { .. } => EMBEDDINGS,
+            Workers::Causal(_) => TEXT_COMPLETION,
+        }
+    }
+
+    /// Lets nothing more in and finishes what waits. Blocks.
+    fn close(&self) {
+        match &self.workers {
+            Workers::Encoder { pool, .. } => pool.close(),
+            Workers::Causal(writers) => writers.close(),
+        }
+    }
+}
+
+fn unsupported(message: &str) -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, reason::UNSUPPORTED, message)
 }
 
 /// What all requests share.
@@ -88,10 +140,11 @@ impl Service {
     /// Takes up work with `loaded`. A second call changes nothing.
     pub fn make_ready(&self, loaded: Loaded) {
         let (info, load) = (loaded.info.clone(), loaded.load);
+        let operation = loaded.operation();
         if self.loaded.set(loaded).is_ok() {
             self.telemetry
                 .metrics
-                .show_model(&info.name, &info.revision, load);
+                .show_model(&info.name, &info.revision, operation, load);
             let attributes = vec![
                 KeyValue::new("model.name", info.name),
                 KeyValue::new("model.revision", info.revision),
@@ -151,6 +204,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route(PREDICT, post(predict::predict))
         .route("/embed", post(predict::embed))
         .route("/v1/embeddings", post(openai::embeddings))
+        .route("/v1/completions", post(completions::completions))
         .route("/v1/models", get(openai::models))
         .route("/v2", get(inference_v2::server))
         .route("/v2/health/live", get(inference_v2::live))

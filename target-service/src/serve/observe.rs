@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -16,6 +17,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::logs::Severity;
 
 use super::error::Refusal;
+use super::stream::{Streamed, Watched};
 use super::{HEALTHZ, READYZ, Service};
 use crate::telemetry::names::{self, METHOD_OTHER, ROUTE_UNMATCHED, attribute, event, reason};
 use crate::telemetry::{Anchor, Line, RequestTrace};
@@ -40,14 +42,24 @@ pub(super) async fn observe(
             trace: trace.clone(),
         });
     }
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
+    if let Some(streamed) = response.extensions_mut().remove::<Streamed>() {
+        let (parts, inner) = response.into_parts();
+        let watched = Watched {
+            inner,
+            scope: Some(scope),
+            status: parts.status,
+            streamed,
+        };
+        return Response::from_parts(parts, Body::new(watched));
+    }
     let refusal = response.extensions().get::<Refusal>();
     scope.finish(response.status(), refusal);
     response
 }
 
 /// A request between headers and response. Dropped unfinished, it tells that the client left.
-struct Scope {
+pub(super) struct Scope {
     service: Arc<Service>,
     method: &'static str,
     route: Cow<'static, str>,
@@ -94,15 +106,18 @@ impl Scope {
         }
     }
 
-    fn finish(mut self, status: StatusCode, refusal: Option<&Refusal>) {
+    /// `status` is what was sent; a refusal that came after it, in the midst of the answer, has its own.
+    pub(super) fn finish(mut self, status: StatusCode, refusal: Option<&Refusal>) {
         let (class, message) = match refusal {
             Some(refusal) => (Some(refusal.class), Some(refusal.message.as_str())),
             None => (None, None),
         };
-        self.record(status.as_u16(), class, message);
+        let meant = refusal.map_or(status, |refusal| refusal.status);
+        self.record(status.as_u16(), meant.as_u16(), class, message);
     }
 
-    fn record(&mut self, status: u16, class: Option<&str>, message: Option<&str>) {
+    /// `meant` is the status that tells how it ended, where another was sent before.
+    fn record(&mut self, status: u16, meant: u16, class: Option<&str>, message: Option<&str>) {
         self.finished = true;
         let end = Instant::now();
         let duration = end.saturating_duration_since(self.start).as_secs_f64();
@@ -114,20 +129,20 @@ impl Scope {
             .with_label_values(&[self.method, &*self.route, digits.as_str()])
             .observe(duration);
         let Some(trace) = &self.trace else { return };
-        let server_fault = status >= 500 || status == CLIENT_CLOSED_REQUEST;
+        let server_fault = meant >= 500 || meant == CLIENT_CLOSED_REQUEST;
         let mut attributes = vec![KeyValue::new(attribute::STATUS, i64::from(status))];
         let class = class.map_or(digits, str::to_owned);
         if server_fault {
             attributes.push(KeyValue::new(attribute::ERROR_TYPE, class.clone()));
         }
-        trace.end(end, attributes.clone(), status >= 500);
+        trace.end(end, attributes.clone(), meant >= 500);
         attributes.extend([
             KeyValue::new(attribute::METHOD, self.method),
             KeyValue::new(attribute::ROUTE, self.route.to_string()),
             KeyValue::new(attribute::PATH, self.path.clone()),
             KeyValue::new(attribute::DURATION, duration),
         ]);
-        if !server_fault && status >= 400 {
+        if !server_fault && meant >= 400 {
             attributes.push(KeyValue::new(attribute::ERROR_TYPE, class.clone()));
         }
         if let Some(message) = message {
@@ -135,7 +150,7 @@ impl Scope {
         }
         self.service.telemetry.logs.emit(Line {
             time: trace.anchor().wall(end),
-            severity: severity(status, &class),
+            severity: severity(meant, &class),
             event: event::REQUEST,
             span: Some(trace.span_context()),
             attributes,
@@ -148,6 +163,7 @@ impl Drop for Scope {
         if !self.finished {
             let message = "the client closed the connection before the answer";
             self.record(
+                CLIENT_CLOSED_REQUEST,
                 CLIENT_CLOSED_REQUEST,
                 Some(reason::CLIENT_CLOSED),
                 Some(message),

@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 
 use super::body::{self, Format};
 use super::error::{Refusal, Shape};
-use super::predict::{Ask, count_embeddings, refused};
+use super::predict::{Ask, count_gen_ai, refused};
 use super::work::{Done, Work};
 use super::{Loaded, Service};
 use crate::model::ModelInfo;
-use crate::telemetry::names::reason;
+use crate::telemetry::names::{EMBEDDINGS, reason};
 
 #[derive(Debug, Deserialize)]
 struct Body {
@@ -49,7 +49,8 @@ const EXPECTED: &str = "{\"model\": \"...\", \"input\": \"...\" or [\"...\"], \"
 pub(super) async fn embeddings(State(service): State<Arc<Service>>, request: Request) -> Response {
     let start = Instant::now();
     let result = run(&service, request).await;
-    count_embeddings(&service, start, result.as_ref().err());
+    let class = result.as_ref().err().map_or("", |refusal| refusal.class);
+    count_gen_ai(&service, EMBEDDINGS, start, class);
     result.unwrap_or_else(|refusal| refused(&service, refusal, Shape::OpenAi))
 }
 

@@ -39,6 +39,9 @@ impl Ask {
     /// Whether the model can answer it at all.
     pub(super) fn check(self, info: &ModelInfo) -> Result<(), Refusal> {
         let message = match self {
+            _ if info.labels.is_empty() && info.dimensions == 0 => {
+                "this model writes texts; ask it by /v1/completions"
+            }
             Ask::Label if info.labels.is_empty() => "this model predicts no labels; it embeds",
             Ask::Vector if info.dimensions == 0 => {
                 "this model makes no embeddings; it predicts labels"
@@ -80,18 +83,18 @@ async fn answer(State(service): State<Arc<Service>>, request: Request, ask: Ask)
     let start = Instant::now();
     let result = run(&service, request, ask).await;
     if ask == Ask::Vector {
-        count_embeddings(&service, start, result.as_ref().err());
+        let class = result.as_ref().err().map_or("", |refusal| refusal.class);
+        count_gen_ai(&service, EMBEDDINGS, start, class);
     }
     result.unwrap_or_else(|refusal| refused(&service, refusal, Shape::Plain))
 }
 
-/// Counts a request for embeddings by the `GenAI` conventions; not before there is a model to name.
-pub(super) fn count_embeddings(service: &Service, start: Instant, refusal: Option<&Refusal>) {
+/// Counts a request by the `GenAI` conventions; not before there is a model to name.
+pub(super) fn count_gen_ai(service: &Service, operation: &str, start: Instant, class: &str) {
     if let Some(loaded) = service.loaded() {
-        let class = refusal.map_or("", |refusal| refusal.class);
         let duration = &service.telemetry.metrics.gen_ai_duration;
         duration
-            .with_label_values(&[EMBEDDINGS, &loaded.info.name, class])
+            .with_label_values(&[operation, &loaded.info.name, class])
             .observe(start.elapsed().as_secs_f64());
     }
 }

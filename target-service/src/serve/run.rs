@@ -77,7 +77,7 @@ pub async fn run(
         if let Some(loaded) = closing.loaded()
             && stopped == Stopped::Drained
         {
-            loaded.pool.close();
+            loaded.close();
         }
         closing.telemetry.shutdown(FLUSH_TIMEOUT);
     });

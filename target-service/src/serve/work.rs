@@ -9,14 +9,16 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use opentelemetry::KeyValue;
 
 use super::error::Refusal;
+use super::generation::{Facts, Generation, Times};
 use super::observe::Observed;
 use super::{Loaded, Service};
 use crate::batch;
+use crate::batch::turns::Want;
 use crate::config::duration_or_zero;
-use crate::engine::{Batch, Outcome, Reply, SubmitError, Ticket, Timing};
+use crate::engine::{Batch, Outcome, Pool, Prompt, Reply, SubmitError, Ticket, Timing};
 use crate::faults::{self, Verdict};
-use crate::model::{Encoded, ModelError, ModelInfo, Prediction, Stage as ModelStage};
-use crate::telemetry::names::{EMBEDDINGS, SERVICE_NAME, attribute, reason, span};
+use crate::model::{Encoded, ModelError, ModelInfo, Prediction, Preprocess, Stage as ModelStage};
+use crate::telemetry::names::{EMBEDDINGS, SERVICE_NAME, attribute, reason, span, token};
 use crate::telemetry::{RequestTrace, Stage};
 
 /// Texts longer than this are encoded on a blocking thread: word pieces of a long document take
@@ -28,7 +30,7 @@ const INLINE_TEXT: usize = 8 * 1024;
 pub(super) const TIMEOUT: &str = "x-request-timeout";
 
 /// Header that parts the time of an answer (W3C Server Timing).
-const SERVER_TIMING: &str = "server-timing";
+pub(super) const SERVER_TIMING: &str = "server-timing";
 
 /// How long the caller waits for an answer, by its own word and at most `limit`.
 fn patience(headers: &HeaderMap, limit: Duration) -> Result<Duration, Refusal> {
@@ -105,6 +107,7 @@ impl Work {
     /// Predicts all documents, each for itself, or refuses the request as a whole.
     pub(super) async fn predict(&self, documents: Vec<String>) -> Result<Done, Refusal> {
         let loaded = self.loaded()?;
+        let (pool, preprocess) = loaded.encoder()?;
         let most = self.service.limits.max_documents;
         if documents.len() > most {
             let message = format!(
@@ -114,19 +117,12 @@ impl Work {
             let status = StatusCode::PAYLOAD_TOO_LARGE;
             return Err(Refusal::new(status, reason::TOO_MANY_DOCUMENTS, message));
         }
-        let struck = self.service.faults.strike(Instant::now());
-        if struck.fail {
-            let message = "this error was asked for through /faults";
-            let status = StatusCode::INTERNAL_SERVER_ERROR;
-            return Err(Refusal::new(status, reason::FAULT, message));
-        }
+        let struck = self.strike()?;
         // Before time is spent on reading texts that would be turned away afterwards.
-        loaded
-            .pool
-            .admits(documents.len(), self.deadline)
+        pool.admits(documents.len(), self.deadline)
             .map_err(refused)?;
         let start = Instant::now();
-        let read = self.read(loaded, documents).await?;
+        let read = self.read(preprocess, documents).await?;
         let mut timings = Timings {
             preprocess: start.elapsed(),
             ..Timings::default()
@@ -141,15 +137,11 @@ impl Work {
             .flatten()
             .map(|(encoded, _)| encoded.clone())
             .collect();
-        let mut predicted = self.infer(loaded, sound, &mut timings).await?.into_iter();
+        let mut predicted = self.infer(pool, sound, &mut timings).await?.into_iter();
         let outcomes = read.into_iter().map(|read| {
             read.and_then(|_| match predicted.next() {
                 Some(Outcome::Predicted(prediction)) => Ok(prediction),
-                Some(Outcome::Failed(why)) => {
-                    let message = format!("inference failed: {why}");
-                    let status = StatusCode::INTERNAL_SERVER_ERROR;
-                    Err(Refusal::new(status, reason::INFERENCE_FAILED, message))
-                }
+                Some(Outcome::Failed(why)) => Err(failed(&why)),
                 None => Err(internal("a prediction is missing")),
             })
         });
@@ -161,10 +153,81 @@ impl Work {
         })
     }
 
-    async fn read(&self, loaded: &Loaded, documents: Vec<String>) -> Result<Vec<Read>, Refusal> {
+    /// What the faults in force make of this request, or the error that one asks for.
+    pub(super) fn strike(&self) -> Result<Verdict, Refusal> {
+        let struck = self.service.faults.strike(Instant::now());
+        if struck.fail {
+            let message = "this error was asked for through /faults";
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            return Err(Refusal::new(status, reason::FAULT, message));
+        }
+        Ok(struck)
+    }
+
+    /// Whether one more text would be taken on, whatever its size: asked before it is read.
+    pub(super) fn admits_text(&self) -> Result<(), Refusal> {
+        let writers = self.loaded()?.writers()?;
+        let nothing = Want { prompt: 0, most: 0 };
+        writers.admits(nothing, self.deadline).map_err(refused)
+    }
+
+    /// The tokens of a prompt, of which there is at least one.
+    pub(super) async fn tokens(&self, prompt: String) -> Result<Vec<u32>, Refusal> {
+        let (start, size) = (Instant::now(), prompt.len());
+        let text = self.loaded()?.writers()?.text().clone();
+        let read = if size <= INLINE_TEXT {
+            text.encode(&prompt)
+        } else {
+            let task = tokio::task::spawn_blocking(move || text.encode(&prompt));
+            task.await.map_err(|_| internal("preprocessing panicked"))?
+        };
+        let end = Instant::now();
+        let tokens = read.map_err(|error| Refusal {
+            status: StatusCode::BAD_REQUEST,
+            ..unreadable(error)
+        })?;
+        if let Some(trace) = &self.trace {
+            let attributes = vec![
+                KeyValue::new(attribute::BODY_SIZE, count(size)),
+                KeyValue::new(attribute::TOKENS, count(tokens.len())),
+            ];
+            let stage = |name| Stage { name, start, end };
+            trace.stage(stage(span::PREPROCESS), attributes, &[stage("tokenize")]);
+        }
+        Ok(tokens)
+    }
+
+    /// Takes a text on.
+    pub(super) fn generate(
+        &self,
+        prompt: Prompt,
+        facts: Facts,
+        struck: Verdict,
+        start: Instant,
+        preprocess: Duration,
+    ) -> Result<Generation, Refusal> {
+        let writers = self.loaded()?.writers()?;
+        let writing = writers.submit(prompt, self.deadline).map_err(refused)?;
+        let times = Times {
+            start,
+            preprocess,
+            deadline: self.deadline,
+            patience: self.patience,
+        };
+        let (service, trace) = (self.service.clone(), self.trace.clone());
+        Ok(Generation::new(
+            service, trace, facts, writing, struck, &times,
+        ))
+    }
+
+    async fn read(
+        &self,
+        preprocess: &Arc<dyn Preprocess>,
+        documents: Vec<String>,
+    ) -> Result<Vec<Read>, Refusal> {
         let start = Instant::now();
         let size: usize = documents.iter().map(String::len).sum();
-        let preprocess = loaded.preprocess.clone();
+        let preprocess = preprocess.clone();
         let all = move || -> Vec<Result<(Encoded, Vec<ModelStage>), ModelError>> {
             let read = documents.iter().map(|text| {
                 if text.trim().is_empty() {
@@ -210,7 +273,7 @@ impl Work {
     /// One outcome a document. Empty without documents.
     async fn infer(
         &self,
-        loaded: &Loaded,
+        pool: &Pool,
         documents: Vec<Encoded>,
         timings: &mut Timings,
     ) -> Result<Vec<Outcome>, Refusal> {
@@ -221,7 +284,7 @@ impl Work {
         let joined = Instant::now();
         let traced = self.trace.as_ref().filter(|trace| trace.is_recording());
         let span = traced.map(RequestTrace::span_context);
-        let submitted = loaded.pool.submit(documents, self.deadline, span.as_ref());
+        let submitted = pool.submit(documents, self.deadline, span.as_ref());
         let tickets = submitted.map_err(refused)?;
         let mut outcomes = Vec::with_capacity(tickets.len());
         let mut batches: Vec<Share> = Vec::new();
@@ -265,9 +328,7 @@ impl Work {
             let attributes = vec![KeyValue::new(attribute::ERROR_TYPE, reason::DEADLINE)];
             trace.stage(stage, attributes, &[]);
         }
-        let limit = self.patience.as_millis();
-        let message = format!("no answer within the deadline of {limit} ms");
-        Refusal::busy(reason::DEADLINE, message, Duration::from_secs(1))
+        late(self.patience)
     }
 
     fn show(&self, share: &Share) {
@@ -310,6 +371,10 @@ impl Work {
 
     /// Tells that these were embeddings, by the `GenAI` conventions.
     pub(super) fn note_embeddings(&self, info: &ModelInfo, tokens: usize) {
+        let metric = &self.service.telemetry.metrics.tokens;
+        metric
+            .with_label_values(&[EMBEDDINGS, &info.name, token::INPUT])
+            .inc_by(tokens as u64);
         if let Some(trace) = &self.trace {
             trace.note(vec![
                 KeyValue::new(attribute::GEN_AI_OPERATION, EMBEDDINGS),
@@ -407,6 +472,20 @@ fn lie(prediction: &mut Prediction) {
 
 fn count(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// The model failed.
+pub(super) fn failed(why: &str) -> Refusal {
+    let message = format!("inference failed: {why}");
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    Refusal::new(status, reason::INFERENCE_FAILED, message)
+}
+
+/// The deadline passed.
+pub(super) fn late(patience: Duration) -> Refusal {
+    let limit = patience.as_millis();
+    let message = format!("no answer within the deadline of {limit} ms");
+    Refusal::busy(reason::DEADLINE, message, Duration::from_secs(1))
 }
 
 pub(super) fn internal(message: impl Into<String>) -> Refusal {

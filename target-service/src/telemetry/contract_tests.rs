@@ -47,6 +47,7 @@ fn the_page_names_every_span_attribute_event_and_reason() {
     let all = [
         span::ALL,
         &[span::BATCH],
+        span::GENERATION,
         attribute::ALL,
         event::ALL,
         resource::ALL,
@@ -94,7 +95,7 @@ fn families(text: &str) -> BTreeMap<String, (String, Vec<String>)> {
 #[test]
 fn the_first_scrape_shows_what_is_declared() {
     let metrics = Metrics::for_tests();
-    metrics.show_model("m", "r", Duration::from_secs(1));
+    metrics.show_model("m", "r", names::TEXT_COMPLETION, Duration::from_secs(1));
     let text = String::from_utf8(metrics.render().unwrap()).unwrap();
     let shown = families(&text);
     let quota: Vec<&str> = names::WITH_QUOTA.iter().map(|m| m.name).collect();

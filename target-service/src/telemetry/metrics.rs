@@ -44,6 +44,14 @@ pub struct Metrics {
     pub telemetry_exported: IntCounterVec,
     /// [`names::GEN_AI_DURATION`]
     pub gen_ai_duration: HistogramVec,
+    /// [`names::TIME_TO_FIRST_TOKEN`]
+    pub time_to_first_token: HistogramVec,
+    /// [`names::TIME_PER_OUTPUT_TOKEN`]
+    pub time_per_output_token: HistogramVec,
+    /// [`names::TOKENS`]
+    pub tokens: IntCounterVec,
+    /// [`names::SEQUENCES`]
+    pub sequences: IntGauge,
     /// [`names::MODEL_LOAD`]
     pub model_load: GaugeVec,
     /// [`names::MODEL_INFO`]
@@ -78,6 +86,18 @@ impl Metrics {
                 names::GEN_AI_DURATION,
                 names::GEN_AI_BUCKETS,
             )?,
+            time_to_first_token: histogram_vec(
+                &registry,
+                names::TIME_TO_FIRST_TOKEN,
+                names::FIRST_TOKEN_BUCKETS,
+            )?,
+            time_per_output_token: histogram_vec(
+                &registry,
+                names::TIME_PER_OUTPUT_TOKEN,
+                names::TOKEN_BUCKETS,
+            )?,
+            tokens: counter_vec(&registry, names::TOKENS)?,
+            sequences: gauge(&registry, names::SEQUENCES)?,
             model_load: gauge_vec(&registry, names::MODEL_LOAD)?,
             model_info: gauge_vec(&registry, names::MODEL_INFO)?,
             registry,
@@ -117,14 +137,24 @@ impl Metrics {
     }
 
     /// Names the model that answers from now on, and how long it took to be ready.
-    pub fn show_model(&self, name: &str, revision: &str, load: Duration) {
+    /// It is asked for `operation` where it belongs to the `GenAI` conventions.
+    pub fn show_model(&self, name: &str, revision: &str, operation: &'static str, load: Duration) {
         self.model_load.reset();
         self.model_load
             .with_label_values(&[name])
             .set(load.as_secs_f64());
-        // A series that is divided by is there from the start.
+        // Series that are divided by are there from the start.
         self.gen_ai_duration
-            .with_label_values(&[names::EMBEDDINGS, name, ""]);
+            .with_label_values(&[operation, name, ""]);
+        self.tokens
+            .with_label_values(&[operation, name, names::token::INPUT]);
+        if operation == names::TEXT_COMPLETION {
+            let labels = [operation, name];
+            self.tokens
+                .with_label_values(&[operation, name, names::token::OUTPUT]);
+            self.time_to_first_token.with_label_values(&labels);
+            self.time_per_output_token.with_label_values(&labels);
+        }
         self.model_info.reset();
         self.model_info
             .with_label_values(&[name, revision])

@@ -117,7 +117,22 @@ metrics! {
     /// Embedding requests, by the `GenAI` conventions.
     GEN_AI_DURATION = "gen_ai_server_request_duration_seconds", Histogram,
         [label::OPERATION, label::REQUEST_MODEL, label::ERROR_TYPE],
-        "Time of a request for embeddings, seconds.";
+        "Time of a request for embeddings or for a text, to its last byte, seconds.";
+    /// The wait that a reader of a stream sees.
+    TIME_TO_FIRST_TOKEN = "gen_ai_server_time_to_first_token_seconds", Histogram,
+        [label::OPERATION, label::REQUEST_MODEL],
+        "Time from a request for a text to its first token, seconds.";
+    /// The pace that a reader of a stream sees.
+    TIME_PER_OUTPUT_TOKEN = "gen_ai_server_time_per_output_token_seconds", Histogram,
+        [label::OPERATION, label::REQUEST_MODEL],
+        "Time from the first token of a text to its last one, divided by the tokens after the first, seconds.";
+    /// Tokens read and written.
+    TOKENS = "gen_ai_server_tokens_total", Counter,
+        [label::OPERATION, label::REQUEST_MODEL, label::TOKEN_TYPE],
+        "Tokens of prompts and documents that were let in, and tokens written.";
+    /// Texts being written.
+    SEQUENCES = "inference_active_sequences", Gauge, [],
+        "Texts being written right now, by all workers together.";
     /// How long the model took to load.
     MODEL_LOAD = "inference_model_load_seconds", Gauge, [label::MODEL_NAME],
         "Time from reading the model's files to warm workers, seconds; absent until it is loaded.";
@@ -138,12 +153,14 @@ pub mod label {
     pub const REASON: &str = "reason";
     /// `traces` or `logs`.
     pub const SIGNAL: &str = "signal";
-    /// What was asked of a generative or embedding model: `embeddings`.
+    /// What was asked of a generative or embedding model: `embeddings` or `text_completion`.
     pub const OPERATION: &str = "gen_ai_operation_name";
     /// Name of the model that was asked.
     pub const REQUEST_MODEL: &str = "gen_ai_request_model";
     /// Why it failed, one of [`super::reason`]; empty for an answer.
     pub const ERROR_TYPE: &str = "error_type";
+    /// `input` or `output`.
+    pub const TOKEN_TYPE: &str = "gen_ai_token_type";
     /// Name of the model.
     pub const MODEL_NAME: &str = "model_name";
     /// First digits of the SHA-256 of the weights.
@@ -188,6 +205,8 @@ pub mod reason {
     pub const TOO_MANY_DOCUMENTS: &str = "too_many_documents";
     /// The model that answers is another one.
     pub const NO_SUCH_MODEL: &str = "no_such_model";
+    /// Prompt and tokens to be written are more than the model or the service can hold.
+    pub const TOO_MANY_TOKENS: &str = "context_length_exceeded";
     /// The model cannot do what is asked.
     pub const UNSUPPORTED: &str = "unsupported_by_model";
     /// No such path.
@@ -242,8 +261,14 @@ pub mod span {
     pub const POSTPROCESS: &str = "postprocess";
     /// One batch, in a trace of its own; linked with the `inference` span of each request in it.
     pub const BATCH: &str = "batch";
+    /// From a worker's taking up a text to its first token.
+    pub const PREFILL: &str = "prefill";
+    /// From a text's first token to its last.
+    pub const DECODE: &str = "decode";
     /// Those under the server span.
     pub const ALL: &[&str] = &[PREPROCESS, QUEUE, INFERENCE, POSTPROCESS];
+    /// Those under the span of a generation.
+    pub const GENERATION: &[&str] = &[QUEUE, PREFILL, DECODE];
 }
 
 /// Attribute keys of spans and log records.
@@ -278,6 +303,27 @@ pub mod attribute {
     pub const GEN_AI_DIMENSIONS: &str = "gen_ai.embeddings.dimension.count";
     /// Tokens of the request.
     pub const GEN_AI_INPUT_TOKENS: &str = "gen_ai.usage.input_tokens";
+    /// Tokens written.
+    pub const GEN_AI_OUTPUT_TOKENS: &str = "gen_ai.usage.output_tokens";
+    /// Name of the model that answered.
+    pub const GEN_AI_RESPONSE_MODEL: &str = "gen_ai.response.model";
+    /// The answer's `id`.
+    pub const GEN_AI_RESPONSE_ID: &str = "gen_ai.response.id";
+    /// Why the text ended, a list of one.
+    pub const GEN_AI_FINISH_REASONS: &str = "gen_ai.response.finish_reasons";
+    /// Tokens to be written, at most.
+    pub const GEN_AI_MAX_TOKENS: &str = "gen_ai.request.max_tokens";
+    /// As asked.
+    pub const GEN_AI_TEMPERATURE: &str = "gen_ai.request.temperature";
+    /// As asked.
+    pub const GEN_AI_TOP_P: &str = "gen_ai.request.top_p";
+    /// As asked; absent where the service chose one.
+    pub const GEN_AI_SEED: &str = "gen_ai.request.seed";
+    /// Texts at which to stop.
+    pub const GEN_AI_STOPS: &str = "gen_ai.request.stop_sequences";
+    /// Seconds from the request to its first token. The conventions have a metric for it and no attribute;
+    /// vLLM calls it so.
+    pub const GEN_AI_FIRST_TOKEN: &str = "gen_ai.latency.time_to_first_token";
     /// Server-side duration on a log record, seconds.
     pub const DURATION: &str = "duration";
     /// What went wrong, in words, on a log record.
@@ -299,6 +345,16 @@ pub mod attribute {
         GEN_AI_REQUEST_MODEL,
         GEN_AI_DIMENSIONS,
         GEN_AI_INPUT_TOKENS,
+        GEN_AI_OUTPUT_TOKENS,
+        GEN_AI_RESPONSE_MODEL,
+        GEN_AI_RESPONSE_ID,
+        GEN_AI_FINISH_REASONS,
+        GEN_AI_MAX_TOKENS,
+        GEN_AI_TEMPERATURE,
+        GEN_AI_TOP_P,
+        GEN_AI_SEED,
+        GEN_AI_STOPS,
+        GEN_AI_FIRST_TOKEN,
         DURATION,
         ERROR_MESSAGE,
     ];
@@ -358,6 +414,25 @@ pub const WITH_QUOTA: &[Metric] = &[CGROUP_PERIODS, CGROUP_THROTTLED_PERIODS, CG
 /// `gen_ai.operation.name` of embeddings.
 pub const EMBEDDINGS: &str = "embeddings";
 
+/// `gen_ai.operation.name` of texts.
+pub const TEXT_COMPLETION: &str = "text_completion";
+
+/// Values of the label `gen_ai_token_type`.
+pub mod token {
+    /// Read.
+    pub const INPUT: &str = "input";
+    /// Written.
+    pub const OUTPUT: &str = "output";
+}
+
+/// Bucket bounds that the `GenAI` conventions give for the time to the first token, seconds.
+pub const FIRST_TOKEN_BUCKETS: &[f64] = &[
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+/// Bucket bounds that the `GenAI` conventions give for the time of a token, seconds.
+pub const TOKEN_BUCKETS: &[f64] = &[
+    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5,
+];
 /// Bucket bounds that the `GenAI` conventions give for the time of a request, seconds.
 pub const GEN_AI_BUCKETS: &[f64] = &[
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,

@@ -11,7 +11,7 @@ use std::time::{Instant, SystemTime};
 
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{
-    Link, Span as _, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _,
+    Link, Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _,
 };
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -158,9 +158,36 @@ impl RequestTrace {
         let span = self
             .tracer
             .span_builder(stage.name)
-            .with_start_time(self.anchor.wall(stage.start))
             .with_attributes(attributes)
             .with_links(link.into_iter().map(Link::with_context).collect());
+        self.child(span, (stage.start, stage.end), within, false);
+    }
+
+    /// As [`RequestTrace::stage`], of a generation, whose name tells the model's, too. `failed` marks it as an
+    /// error.
+    pub fn generation(
+        &self,
+        name: String,
+        over: (Instant, Instant),
+        attributes: Vec<KeyValue>,
+        within: &[Stage],
+        failed: bool,
+    ) {
+        if !self.is_recording() {
+            return;
+        }
+        let span = self.tracer.span_builder(name).with_attributes(attributes);
+        self.child(span, over, within, failed);
+    }
+
+    fn child(
+        &self,
+        span: SpanBuilder,
+        (start, end): (Instant, Instant),
+        within: &[Stage],
+        failed: bool,
+    ) {
+        let span = span.with_start_time(self.anchor.wall(start));
         let context = self
             .context
             .with_span(self.tracer.build_with_context(span, &self.context));
@@ -172,9 +199,10 @@ impl RequestTrace {
             let mut span = self.tracer.build_with_context(span, &context);
             span.end_with_timestamp(self.anchor.wall(inner.end));
         }
-        context
-            .span()
-            .end_with_timestamp(self.anchor.wall(stage.end));
+        if failed {
+            context.span().set_status(Status::error(""));
+        }
+        context.span().end_with_timestamp(self.anchor.wall(end));
     }
 
     /// Ends the server span. `failed` marks it as an error of the service.

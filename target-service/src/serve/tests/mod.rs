@@ -1,6 +1,7 @@
 //! The routers with a scripted model, and the run from listeners to a clean stop.
 
 mod answers;
+mod completions;
 mod drain;
 mod observed;
 mod protocols;
@@ -181,8 +182,10 @@ impl Fixture {
             max_tokens: 1000,
         };
         self.service.make_ready(Loaded {
-            pool,
-            preprocess: Arc::new(Bytes),
+            workers: Workers::Encoder {
+                pool,
+                preprocess: Arc::new(Bytes),
+            },
             info,
             load: Duration::from_secs(1),
         });

@@ -361,7 +361,7 @@ async fn the_description_and_the_routes_are_the_same() {
                 .method(method.to_uppercase().as_str())
                 .uri(&path);
             let reply = fixture.send(request.body(Body::from("{}")).unwrap()).await;
-            assert_ne!(reply.status, 404, "{method} {path}");
+            assert!(!reply.text.contains("no such path"), "{method} {path}");
             assert_eq!(reply.status != 405, described, "{method} {path}");
         }
     }
