@@ -69,6 +69,9 @@ pub struct Args {
     /// Close a connection that has not sent a request's head for this long (ms, s, m)
     #[arg(long, value_name = "TIME", default_value = "75s", value_parser = duration)]
     pub idle_timeout: Duration,
+    /// Entries of the callers' W3C baggage that are put on server spans and log lines
+    #[arg(long, value_name = "KEY", value_delimiter = ',')]
+    pub baggage_keys: Vec<String>,
     /// Accept faults on the metrics listener (POST /faults)
     #[arg(long)]
     pub allow_faults: bool,
@@ -91,17 +94,39 @@ pub enum LogRoute {
     None,
     /// JSON lines on stdout.
     Console,
-    /// OTLP/gRPC to this endpoint.
-    Otlp(String),
+    /// By OTLP.
+    Otlp(Endpoint),
+}
+
+/// How OTLP travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// `grpc`.
+    Grpc,
+    /// `http/protobuf`.
+    Http,
+}
+
+/// Where a signal's OTLP goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `http://HOST:PORT`; by HTTP with the signal's path.
+    pub url: String,
+    /// How.
+    pub protocol: Protocol,
+    /// An export that takes longer has failed.
+    pub timeout: Duration,
 }
 
 /// Where spans and log records go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TelemetryConfig {
-    /// OTLP/gRPC endpoint of spans; without it there are none.
-    pub traces: Option<String>,
+    /// Where spans go; without it there are none.
+    pub traces: Option<Endpoint>,
     /// Where log records go.
     pub logs: LogRoute,
+    /// Entries of the callers' baggage that are put on server spans and log lines.
+    pub baggage: Vec<String>,
 }
 
 /// Which model.
@@ -246,7 +271,10 @@ impl Config {
                 grace: args.drain_grace,
                 timeout: args.drain_timeout,
             },
-            telemetry: TelemetryConfig::resolve(&env)?,
+            telemetry: TelemetryConfig {
+                baggage: args.baggage_keys,
+                ..TelemetryConfig::resolve(&env)?
+            },
             identity: Identity::resolve(&env, instance_id)?,
         })
     }
@@ -274,7 +302,8 @@ fn model_choice(model: String) -> Result<ModelChoice, ConfigError> {
     }
 }
 
-const LOCAL_COLLECTOR: &str = "http://localhost:4317";
+/// An export may take so long where no variable says otherwise, as in the specification.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl TelemetryConfig {
     /// Reads the `OTEL_*` variables of the OpenTelemetry specification that matter here.
@@ -287,12 +316,13 @@ impl TelemetryConfig {
             return Ok(TelemetryConfig {
                 traces: None,
                 logs: LogRoute::Console,
+                baggage: Vec::new(),
             });
         }
         let traces_endpoint = endpoint(env, "TRACES")?;
         let traces = match env("OTEL_TRACES_EXPORTER").as_deref() {
             None => traces_endpoint,
-            Some("otlp") => traces_endpoint.or_else(|| Some(LOCAL_COLLECTOR.to_owned())),
+            Some("otlp") => Some(traces_endpoint.map_or_else(|| local(env, "TRACES"), Ok)?),
             Some("none") => None,
             Some(other) => return wrong("OTEL_TRACES_EXPORTER", other, "use otlp or none"),
         };
@@ -300,13 +330,17 @@ impl TelemetryConfig {
         let logs = match (env("OTEL_LOGS_EXPORTER").as_deref(), logs_endpoint) {
             (None | Some("otlp"), Some(endpoint)) => LogRoute::Otlp(endpoint),
             (None | Some("console"), _) => LogRoute::Console,
-            (Some("otlp"), None) => LogRoute::Otlp(LOCAL_COLLECTOR.to_owned()),
+            (Some("otlp"), None) => LogRoute::Otlp(local(env, "LOGS")?),
             (Some("none"), _) => LogRoute::None,
             (Some(other), _) => {
                 return wrong("OTEL_LOGS_EXPORTER", other, "use otlp, console or none");
             }
         };
-        Ok(TelemetryConfig { traces, logs })
+        Ok(TelemetryConfig {
+            traces,
+            logs,
+            baggage: Vec::new(),
+        })
     }
 }
 
@@ -319,31 +353,66 @@ fn wrong<T>(variable: &str, value: &str, expected: &'static str) -> Result<T, Co
     })
 }
 
-/// The endpoint for one signal, its own variable before the common one.
-fn endpoint(
-    env: &dyn Fn(&str) -> Option<String>,
-    signal: &str,
-) -> Result<Option<String>, ConfigError> {
-    let find = |suffix: &str| {
-        [
-            format!("OTEL_EXPORTER_OTLP_{signal}_{suffix}"),
-            format!("OTEL_EXPORTER_OTLP_{suffix}"),
-        ]
-        .into_iter()
-        .find_map(|key| env(&key).map(|value| (key, value)))
+type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The variable of one signal, or the common one, that is set: its name and value.
+fn find(env: Env<'_>, signal: &str, suffix: &str) -> Option<(String, String)> {
+    [
+        format!("OTEL_EXPORTER_OTLP_{signal}_{suffix}"),
+        format!("OTEL_EXPORTER_OTLP_{suffix}"),
+    ]
+    .into_iter()
+    .find_map(|key| env(&key).map(|value| (key, value)))
+}
+
+fn protocol(env: Env<'_>, signal: &str) -> Result<Protocol, ConfigError> {
+    match find(env, signal, "PROTOCOL") {
+        None => Ok(Protocol::Grpc),
+        Some((variable, value)) => match value.as_str() {
+            "grpc" => Ok(Protocol::Grpc),
+            "http/protobuf" => Ok(Protocol::Http),
+            _ => wrong(&variable, &value, "use grpc or http/protobuf"),
+        },
+    }
+}
+
+fn timeout(env: Env<'_>, signal: &str) -> Result<Duration, ConfigError> {
+    match find(env, signal, "TIMEOUT") {
+        None => Ok(EXPORT_TIMEOUT),
+        Some((variable, value)) => match value.parse() {
+            Ok(millis) => Ok(Duration::from_millis(millis)),
+            Err(_) => wrong(&variable, &value, "expected milliseconds"),
+        },
+    }
+}
+
+/// The path of a signal under a collector's address.
+fn path(signal: &str) -> String {
+    format!("/v1/{}", signal.to_ascii_lowercase())
+}
+
+/// A collector on this machine, where none is named.
+fn local(env: Env<'_>, signal: &str) -> Result<Endpoint, ConfigError> {
+    let protocol = protocol(env, signal)?;
+    let url = match protocol {
+        Protocol::Grpc => "http://localhost:4317".to_owned(),
+        Protocol::Http => format!("http://localhost:4318{}", path(signal)),
     };
-    let Some((variable, value)) = find("ENDPOINT") else {
+    let timeout = timeout(env, signal)?;
+    Ok(Endpoint {
+        url,
+        protocol,
+        timeout,
+    })
+}
+
+/// The endpoint for one signal, its own variable before the common one. By HTTP the common one is an address
+/// to which the signal's path is added; its own is taken as it is.
+fn endpoint(env: Env<'_>, signal: &str) -> Result<Option<Endpoint>, ConfigError> {
+    let Some((variable, value)) = find(env, signal, "ENDPOINT") else {
         return Ok(None);
     };
-    if let Some((variable, value)) = find("PROTOCOL")
-        && value != "grpc"
-    {
-        return wrong(
-            &variable,
-            &value,
-            "this service speaks OTLP over grpc only; set it to grpc",
-        );
-    }
+    let (protocol, timeout) = (protocol(env, signal)?, timeout(env, signal)?);
     if value.starts_with("https://") {
         return wrong(
             &variable,
@@ -354,7 +423,16 @@ fn endpoint(
     if !value.starts_with("http://") {
         return wrong(&variable, &value, "expected http://HOST:PORT");
     }
-    Ok(Some(value))
+    let common = variable == "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let url = match protocol {
+        Protocol::Http if common => format!("{}{}", value.trim_end_matches('/'), path(signal)),
+        _ => value,
+    };
+    Ok(Some(Endpoint {
+        url,
+        protocol,
+        timeout,
+    }))
 }
 
 /// A time with its unit: `250ms`, `5s`, `1m`.
@@ -395,6 +473,41 @@ mod tests {
         })
     }
 
+    fn grpc(url: &str) -> Endpoint {
+        Endpoint {
+            url: url.to_owned(),
+            protocol: Protocol::Grpc,
+            timeout: EXPORT_TIMEOUT,
+        }
+    }
+
+    #[test]
+    fn http_adds_the_signals_path_to_the_common_address_only() {
+        let config = telemetry(&[
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1/"),
+            ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://b:2/own"),
+            ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "300"),
+        ])
+        .unwrap();
+        let http = |url: &str, millis| Endpoint {
+            url: url.to_owned(),
+            protocol: Protocol::Http,
+            timeout: Duration::from_millis(millis),
+        };
+        assert_eq!(config.traces, Some(http("http://a:1/v1/traces", 300)));
+        assert_eq!(config.logs, LogRoute::Otlp(http("http://b:2/own", 10_000)));
+        let local = telemetry(&[
+            ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http/protobuf"),
+            ("OTEL_LOGS_EXPORTER", "otlp"),
+            ("OTEL_TRACES_EXPORTER", "otlp"),
+        ])
+        .unwrap();
+        let logs = http("http://localhost:4318/v1/logs", 10_000);
+        assert_eq!(local.logs, LogRoute::Otlp(logs));
+        assert_eq!(local.traces, Some(grpc("http://localhost:4317")));
+    }
+
     #[test]
     fn without_an_endpoint_nothing_is_exported() {
         let config = telemetry(&[]).unwrap();
@@ -402,7 +515,8 @@ mod tests {
             config,
             TelemetryConfig {
                 traces: None,
-                logs: LogRoute::Console
+                logs: LogRoute::Console,
+                baggage: Vec::new(),
             }
         );
     }
@@ -410,13 +524,13 @@ mod tests {
     #[test]
     fn one_endpoint_serves_both_and_a_signals_own_comes_first() {
         let both = telemetry(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1")]).unwrap();
-        assert_eq!(both.traces.as_deref(), Some("http://a:1"));
-        assert_eq!(both.logs, LogRoute::Otlp("http://a:1".to_owned()));
+        assert_eq!(both.traces, Some(grpc("http://a:1")));
+        assert_eq!(both.logs, LogRoute::Otlp(grpc("http://a:1")));
         let own = telemetry(&[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1"),
             ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://b:2"),
         ]);
-        assert_eq!(own.unwrap().logs, LogRoute::Otlp("http://b:2".to_owned()));
+        assert_eq!(own.unwrap().logs, LogRoute::Otlp(grpc("http://b:2")));
         let traces_only = telemetry(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://a:1")]);
         assert_eq!(traces_only.unwrap().logs, LogRoute::Console);
     }
@@ -435,17 +549,19 @@ mod tests {
             none.unwrap(),
             TelemetryConfig {
                 traces: None,
-                logs: LogRoute::None
+                logs: LogRoute::None,
+                baggage: Vec::new(),
             }
         );
         let local = telemetry(&[("OTEL_LOGS_EXPORTER", "otlp")]).unwrap();
-        assert_eq!(local.logs, LogRoute::Otlp(LOCAL_COLLECTOR.to_owned()));
+        assert_eq!(local.logs, LogRoute::Otlp(grpc("http://localhost:4317")));
         let disabled = telemetry(&[endpoint, ("OTEL_SDK_DISABLED", "true")]).unwrap();
         assert_eq!(
             disabled,
             TelemetryConfig {
                 traces: None,
-                logs: LogRoute::Console
+                logs: LogRoute::Console,
+                baggage: Vec::new(),
             }
         );
     }
@@ -466,9 +582,16 @@ mod tests {
             (
                 &[
                     ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1"),
-                    ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+                    ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
                 ],
-                "grpc",
+                "http/protobuf",
+            ),
+            (
+                &[
+                    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1"),
+                    ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
+                ],
+                "milliseconds",
             ),
         ] {
             let error = telemetry(vars).unwrap_err().to_string();

@@ -251,6 +251,49 @@ async fn with_an_endpoint_spans_and_logs_go_there_and_stdout_is_silent() {
     assert!(holds(&kept, "logs", b"request completed"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http_spans_and_logs_go_to_the_paths_of_the_specification() {
+    let kept = Kept::default();
+    let route = |path: &'static str, name: &'static str| {
+        let kept = Arc::clone(&kept);
+        let keep = move |body: Bytes| async move {
+            let message = (name.to_owned(), body.to_vec());
+            kept.lock().expect("sound").push(message);
+        };
+        (path, post(keep))
+    };
+    let mut routes = Router::new();
+    for (path, handler) in [route("/v1/traces", "traces"), route("/v1/logs", "logs")] {
+        routes = routes.route(path, handler);
+    }
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
+    let endpoint = format!("http://{}/", listener.local_addr().expect("bound"));
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let work = move || {
+        let env = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ];
+        let service = Running::start(&[], &env);
+        service.until_ready();
+        assert_eq!(service.send("http", "POST /predict", TEXT).0, 200);
+        service.stop()
+    };
+    let (code, stdout) = tokio::task::spawn_blocking(work).await.expect("no panic");
+    assert_eq!((code, stdout), (Some(0), vec![]));
+    let kept = kept.lock().expect("sound");
+    for path in ["traces", "logs"] {
+        assert!(
+            holds(&kept, path, b"target-service"),
+            "{path} lack the service's name"
+        );
+    }
+    assert!(holds(&kept, "traces", b"POST /predict"));
+    assert!(holds(&kept, "logs", b"request completed"));
+}
+
 #[test]
 fn a_collector_that_is_not_there_costs_no_request() {
     // A port that was free a moment ago and is nobody's now.

@@ -91,7 +91,8 @@ impl Scope {
                 attributes.push(KeyValue::new(attribute::ROUTE, route.to_string()));
             }
             let tracer = service.telemetry.tracer().clone();
-            RequestTrace::begin(tracer, request.headers(), name, attributes, anchor)
+            let baggage = &service.telemetry.baggage;
+            RequestTrace::begin(tracer, request.headers(), name, attributes, anchor, baggage)
         });
         service.telemetry.metrics.active_requests.inc();
         let route = route.unwrap_or(Cow::Borrowed(ROUTE_UNMATCHED));
@@ -142,6 +143,7 @@ impl Scope {
             KeyValue::new(attribute::PATH, self.path.clone()),
             KeyValue::new(attribute::DURATION, duration),
         ]);
+        attributes.extend(trace.baggage().iter().cloned());
         if !server_fault && meant >= 400 {
             attributes.push(KeyValue::new(attribute::ERROR_TYPE, class.clone()));
         }

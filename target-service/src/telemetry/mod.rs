@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod contract_tests;
 mod export;
+mod http;
 mod identity;
 mod log;
 mod metrics;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use opentelemetry::logs::LoggerProvider as _;
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::{ExporterBuildError, WithExportConfig as _};
+use opentelemetry_otlp::{ExporterBuildError, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::logs::{
     BatchConfigBuilder as LogBatchConfig, BatchLogProcessor, SdkLoggerProvider,
 };
@@ -29,7 +30,7 @@ pub use log::{Line, Nowhere, Sink};
 pub use metrics::{CONTENT_TYPE, Metrics};
 pub use trace::{Anchor, RequestTrace, Stage};
 
-use crate::config::{LogRoute, TelemetryConfig};
+use crate::config::{Endpoint, LogRoute, Protocol, TelemetryConfig};
 use crate::faults::Faults;
 use export::{Door, EXPORT_BATCH, EXPORT_DELAY, Exit, Meter, QUEUE_BOUND};
 
@@ -41,6 +42,8 @@ pub struct Telemetry {
     pub logs: Arc<dyn Sink>,
     /// Who is speaking.
     pub identity: Identity,
+    /// Entries of the callers' baggage that are put on server spans and log lines.
+    pub baggage: Vec<String>,
     provider: SdkTracerProvider,
     tracer: SdkTracer,
 }
@@ -94,7 +97,11 @@ impl Telemetry {
             )?),
             LogRoute::Otlp(endpoint) => Arc::new(log_pipeline(endpoint, &identity, log_meter)?),
         };
-        Ok(Telemetry::assemble(metrics, identity, spans, logs))
+        let telemetry = Telemetry::assemble(metrics, identity, spans, logs);
+        Ok(Telemetry {
+            baggage: config.baggage.clone(),
+            ..telemetry
+        })
     }
 
     /// Puts given parts together; without `spans` no child spans are made, but requests still get
@@ -115,6 +122,7 @@ impl Telemetry {
             metrics,
             logs,
             identity,
+            baggage: Vec::new(),
             provider,
             tracer,
         }
@@ -159,15 +167,31 @@ impl SpanProcessor for Boxed {
     }
 }
 
-fn span_pipeline(endpoint: &str, meter: Meter) -> Result<Door<BatchSpanProcessor>, SetupError> {
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint)
-        .build()
-        .map_err(|source| SetupError::Exporter {
-            signal: names::signal::TRACES,
+/// Builds an exporter of either kind for an [`Endpoint`].
+macro_rules! exporter {
+    ($kind:ident, $endpoint:expr, $signal:expr) => {{
+        let (builder, endpoint) = (opentelemetry_otlp::$kind::builder(), $endpoint);
+        let built = match endpoint.protocol {
+            Protocol::Grpc => builder.with_tonic().with_endpoint(&endpoint.url).build(),
+            Protocol::Http => builder
+                .with_http()
+                .with_http_client(http::Client::new(endpoint.timeout))
+                .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
+                .with_endpoint(&endpoint.url)
+                .build(),
+        };
+        built.map_err(|source| SetupError::Exporter {
+            signal: $signal,
             source,
-        })?;
+        })
+    }};
+}
+
+fn span_pipeline(
+    endpoint: &Endpoint,
+    meter: Meter,
+) -> Result<Door<BatchSpanProcessor>, SetupError> {
+    let exporter = exporter!(SpanExporter, endpoint, names::signal::TRACES)?;
     let mut config = SpanBatchConfig::default()
         // One more than the door lets in: what the SDK drops it drops uncounted.
         .with_max_queue_size(QUEUE_BOUND + 1)
@@ -186,18 +210,11 @@ fn span_pipeline(endpoint: &str, meter: Meter) -> Result<Door<BatchSpanProcessor
 }
 
 fn log_pipeline(
-    endpoint: &str,
+    endpoint: &Endpoint,
     identity: &Identity,
     meter: Meter,
 ) -> Result<log::Otlp, SetupError> {
-    let exporter = opentelemetry_otlp::LogExporter::builder()
-        .with_tonic()
-        .with_endpoint(endpoint)
-        .build()
-        .map_err(|source| SetupError::Exporter {
-            signal: names::signal::LOGS,
-            source,
-        })?;
+    let exporter = exporter!(LogExporter, endpoint, names::signal::LOGS)?;
     let mut config = LogBatchConfig::default()
         .with_max_queue_size(QUEUE_BOUND + 1)
         .with_max_export_batch_size(EXPORT_BATCH);

@@ -9,12 +9,13 @@
 use std::borrow::Cow;
 use std::time::{Instant, SystemTime};
 
+use opentelemetry::baggage::BaggageExt as _;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{
     Link, Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _,
 };
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use opentelemetry_sdk::trace::SdkTracer;
 
 /// Monotonic instants as wall-clock times: one pair read together, so that all spans of a request
@@ -65,23 +66,42 @@ pub struct RequestTrace {
     tracer: SdkTracer,
     context: Context,
     anchor: Anchor,
+    baggage: Vec<KeyValue>,
 }
 
+/// Letters of a value of baggage that are kept: it is the caller's to say, and goes with every log line.
+const BAGGAGE_VALUE: usize = 256;
+
 impl RequestTrace {
-    /// Starts the server span. The parent, and whether it is sampled, come from `traceparent`; a
+    /// Starts the server span. Of the caller's W3C baggage, all of which stays in the context of its spans, those
+    /// entries are put on it that `baggage` names. The parent, and whether it is sampled, come from `traceparent`; a
     /// malformed one starts a new trace, as the W3C recommendation asks.
     pub fn begin(
         tracer: SdkTracer,
         headers: &http::HeaderMap,
         name: Cow<'static, str>,
-        attributes: Vec<KeyValue>,
+        mut attributes: Vec<KeyValue>,
         anchor: Anchor,
+        baggage: &[String],
     ) -> RequestTrace {
         let parent = TraceContextPropagator::new().extract_with_context(
             // Not the current context: nothing outside of this request is its parent.
             &Context::new(),
             &Headers(headers),
         );
+        let parent = BaggagePropagator::new().extract_with_context(&parent, &Headers(headers));
+        let entry = |key: &String| {
+            let value: String = parent
+                .baggage()
+                .get(key)?
+                .as_str()
+                .chars()
+                .take(BAGGAGE_VALUE)
+                .collect();
+            Some(KeyValue::new(key.clone(), value))
+        };
+        let baggage: Vec<KeyValue> = baggage.iter().filter_map(entry).collect();
+        attributes.extend(baggage.iter().cloned());
         let span = tracer
             .span_builder(name)
             .with_kind(SpanKind::Server)
@@ -92,12 +112,18 @@ impl RequestTrace {
             tracer,
             context: parent.with_span(span),
             anchor,
+            baggage,
         }
     }
 
     /// Trace and span id, and whether it is sampled.
     pub fn span_context(&self) -> SpanContext {
         self.context.span().span_context().clone()
+    }
+
+    /// The entries of the caller's baggage that are recorded.
+    pub fn baggage(&self) -> &[KeyValue] {
+        &self.baggage
     }
 
     /// The clock pair all spans of this request use.

@@ -135,12 +135,13 @@ impl Setup {
         let faults = Arc::new(Faults::default());
         let metrics = Arc::new(Metrics::for_tests());
         let (spans, logs) = (Kept::default(), Kept::default());
-        let telemetry = Telemetry::assemble(
+        let mut telemetry = Telemetry::assemble(
             metrics,
             Identity::for_tests(),
             Some(Box::new(spans.clone())),
             Arc::new(logs.clone()),
         );
+        telemetry.baggage = vec!["tenant".to_owned(), "absent".to_owned()];
         let limits = RequestLimits {
             deadline: self.deadline,
             max_body: self.max_body,

@@ -248,3 +248,25 @@ async fn embeddings_are_told_by_the_conventions_for_them() {
         assert_eq!(series.get_sample_count(), 1, "{class}");
     }
 }
+
+#[tokio::test]
+async fn named_entries_of_the_callers_baggage_are_on_its_span_and_its_log_line() {
+    let fixture = Setup::default().start();
+    let mut request = post("a");
+    let baggage = format!("tenant=a%20b;p=1,user=secret,long={}", "x".repeat(2000));
+    let headers = request.headers_mut();
+    headers.insert("baggage", baggage.parse().unwrap());
+    assert_eq!(fixture.send(request).await.status, 200);
+    let spans = fixture.spans.all();
+    let server = spans.iter().find(|s| s.name == "POST /predict").unwrap();
+    let logged = fixture.requests_logged();
+    for attributes in [&server.attributes, &logged[0].attributes] {
+        assert_eq!(attribute(attributes, "tenant"), Some(&"a b".into()));
+        assert_eq!(attribute(attributes, "user"), None, "not asked for");
+        assert_eq!(attribute(attributes, "absent"), None);
+    }
+    let mut torn = post("a");
+    let headers = torn.headers_mut();
+    headers.insert("baggage", "=;,tenant,,=x".parse().unwrap());
+    assert_eq!(fixture.send(torn).await.status, 200);
+}
