@@ -77,29 +77,32 @@ impl Lanes {
         mut found: impl FnMut(usize, bool),
     ) -> Result<(), Vec<usize>> {
         let mut lines = lines.fuse();
+        // Nothing is forgotten, so what a line begins in is the same for all.
+        let start = self
+            .dfa
+            .start_state_forward(&mut self.cache, &Input::new(""));
+        let Ok(state) = start else {
+            return Err(lines.map(|(line, _)| line).collect());
+        };
         let mut lanes: Vec<Lane<'l>> = Vec::with_capacity(LANES);
         loop {
             while lanes.len() < LANES
                 && let Some((line, text)) = lines.next()
             {
                 let rest = text.as_bytes();
-                let Ok(state) = self
-                    .dfa
-                    .start_state_forward(&mut self.cache, &Input::new(rest))
-                else {
-                    let open = lanes.iter().map(|lane| lane.line).chain([line]);
-                    return Err(open.chain(lines.map(|(line, _)| line)).collect());
-                };
                 lanes.push(Lane { line, rest, state });
             }
             if lanes.is_empty() {
                 return Ok(());
             }
-            if let Ok(lanes) = <&mut [Lane<'l>; LANES]>::try_from(&mut lanes[..]) {
-                self.stride(lanes);
-            }
+            let together = <&mut [Lane<'l>; LANES]>::try_from(&mut lanes[..]);
+            let ended = together.is_ok_and(|lanes| self.stride(lanes));
             let mut at = 0;
             while let Some(lane) = lanes.get_mut(at) {
+                if ended && !lane.rest.is_empty() {
+                    at += 1;
+                    continue;
+                }
                 match self.step(lane) {
                     Ok(None) => at += 1,
                     Ok(Some(matched)) => {
@@ -115,10 +118,10 @@ impl Lanes {
         }
     }
 
-    /// All lanes together, to where the first one meets its end or something to look into.
-    fn stride(&self, lanes: &mut [Lane<'_>; LANES]) {
+    /// All lines together, to where the first one meets its end (`true`) or something to look into.
+    fn stride(&self, lanes: &mut [Lane<'_>; LANES]) -> bool {
         if lanes.iter().any(|lane| lane.state.is_tagged()) {
-            return;
+            return false;
         }
         let steps = lanes.iter().map(|lane| lane.rest.len()).min().unwrap_or(0);
         let [a, b, c, d] = lanes.map(|lane| &lane.rest[..steps]);
@@ -143,6 +146,7 @@ impl Lanes {
             lane.rest = &lane.rest[done..];
             lane.state = state;
         }
+        done == steps
     }
 
     /// One byte, or the end, of one line; whether it matches once that is known.
