@@ -24,6 +24,10 @@ use crate::alarm::Alarm;
 use crate::clock::Clock;
 use crate::observed::Observed;
 
+mod carriers;
+
+use carriers::{Carriers, Work};
+
 /// Overdue arrivals that are dispatched before those dispatched get their turn to be sent.
 const BURST: u32 = 16;
 
@@ -95,6 +99,13 @@ struct Slots {
     out: Arc<AtomicU32>,
 }
 
+/// Where dispatched arrivals go.
+struct Out<E: Exchange> {
+    /// By load.
+    slots: Vec<Slots>,
+    carriers: Carriers<Journey<E>>,
+}
+
 enum Wait {
     Due,
     Told(Tell),
@@ -133,7 +144,10 @@ impl<E: Exchange> Drive<E> {
         told: &mut UnboundedReceiver<Tell>,
     ) {
         let mut table = self.timetable();
-        let slots = self.slots();
+        let out = Out {
+            slots: self.slots(),
+            carriers: Carriers::new(),
+        };
         let mut pace = Pace {
             alarm,
             clock: self.clock,
@@ -142,7 +156,7 @@ impl<E: Exchange> Drive<E> {
         };
         while let Some(due) = self.due(&mut table) {
             let wait = pace.wait(due, told).await;
-            if !self.step(&mut table, &slots, tell, wait) {
+            if !self.step(&mut table, &out, tell, wait) {
                 return;
             }
         }
@@ -172,14 +186,14 @@ impl<E: Exchange> Drive<E> {
     fn step(
         &self,
         table: &mut Timetable,
-        slots: &[Slots],
+        out: &Out<E>,
         tell: &UnboundedSender<Tell>,
         wait: Wait,
     ) -> bool {
         match wait {
             Wait::Due => {
                 if let Some(arrival) = table.take() {
-                    self.dispatch(arrival, &slots[usize::from(arrival.load)], tell);
+                    self.dispatch(arrival, out, tell);
                 }
                 true
             }
@@ -216,7 +230,8 @@ impl<E: Exchange> Drive<E> {
         }
     }
 
-    fn dispatch(&self, arrival: Arrival, slots: &Slots, tell: &UnboundedSender<Tell>) {
+    fn dispatch(&self, arrival: Arrival, out: &Out<E>, tell: &UnboundedSender<Tell>) {
+        let slots = &out.slots[usize::from(arrival.load)];
         if slots.out.load(Ordering::Acquire) >= slots.most {
             let why = "as many requests were out as maxInFlight allows";
             self.give_up(&arrival, Outcome::Dropped, self.clock.now(), why);
@@ -225,9 +240,9 @@ impl<E: Exchange> Drive<E> {
         slots.out.fetch_add(1, Ordering::AcqRel);
         self.gauges.scheduled.fetch_add(1, Ordering::Relaxed);
         self.gauges.in_flight.fetch_add(1, Ordering::Relaxed);
-        let journey = Journey {
+        out.carriers.take(Journey {
             now: Some(arrival),
-            ended: self.clock.now(),
+            ended: arrival.due,
             scenario: arrival.flow.map(|_| Arc::clone(&self.scenario)),
             sender: Arc::clone(&self.sender),
             observed: Arc::clone(&self.observed),
@@ -237,8 +252,7 @@ impl<E: Exchange> Drive<E> {
             clock: self.clock,
             load: arrival.load,
             user: arrival.vu.map(|vu| (tell.clone(), vu)),
-        };
-        tokio::spawn(journey.go());
+        });
     }
 }
 
@@ -289,7 +303,7 @@ async fn ring(alarm: Option<&mut Alarm>, instant: std::time::Instant) {
     }
 }
 
-/// One arrival on its way: a request, or a flow of them. However its task ends, also by a panic, its
+/// One arrival on its way: a request, or a flow of them. However its way ends, also by a panic, its
 /// row is recorded, its slot given back and its user told: one defect must not leave the schedule
 /// waiting for ever.
 struct Journey<E: Exchange> {
@@ -309,7 +323,7 @@ struct Journey<E: Exchange> {
     user: Option<(UnboundedSender<Tell>, u32)>,
 }
 
-impl<E: Exchange> Journey<E> {
+impl<E: Exchange> Work for Journey<E> {
     /// Sends the request, and the steps after it as long as each is answered as expected.
     async fn go(mut self) {
         let mut captured = Captured::new();
@@ -330,7 +344,9 @@ impl<E: Exchange> Journey<E> {
             self.now = Some(next);
         }
     }
+}
 
+impl<E: Exchange> Journey<E> {
     fn after(&self, arrival: &Arrival) -> Option<Arrival> {
         arrival.next_step(self.scenario.as_ref()?, self.ended)
     }
