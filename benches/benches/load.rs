@@ -203,7 +203,7 @@ fn record(c: &mut Criterion) {
             },
             |(dir, mut log)| {
                 for row in &rows {
-                    log.append(black_box(row)).expect("a row is written");
+                    log.append_row(black_box(row)).expect("a row is written");
                 }
                 log.flush().expect("the rows are handed over");
                 // Given back, so that removing the directory is not measured.

@@ -6,8 +6,12 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use harness_core::judge::tally::Tally;
 use harness_core::measure::Measurements;
-use harness_core::record::context::{Context, ShardRun};
+use harness_core::objective::Objective;
+use harness_core::observation::Observation;
+use harness_core::record::context::{Context, ShardCounts, ShardRun};
+use harness_core::record::sampled::{Cell, Sampled, keeps, level};
 use harness_core::record::{AnswerBook, Generator, RunFacts, Settled};
 use harness_core::report::model::Report;
 use harness_core::scenario::Scenario;
@@ -77,10 +81,13 @@ pub async fn merge(args: MergeArgs) -> Result<u8, Failure> {
         return Ok(refuse(&wrong));
     }
     shards.sort_by_key(|run| run.facts.context.shard);
-    let foreign = |run: &Sealed, scenario: &Scenario| -> Result<(), RunDirError> {
+    let foreign = |run: &Sealed, scenario: &Scenario, own: &mut Own| -> Result<(), RunDirError> {
         let mine = run.facts.context.shard.unwrap_or_default();
         run.each_row(|row| match Shard::of_request(scenario, row.id, mine.of()) {
-            shard if shard == mine => Ok(()),
+            shard if shard == mine => {
+                own.take(&row);
+                Ok(())
+            }
             shard => Err(RunDirError::Changed {
                 path: run.dir.join("requests.jsonl"),
                 what: format!(
@@ -92,16 +99,76 @@ pub async fn merge(args: MergeArgs) -> Result<u8, Failure> {
     };
     let scenario = Scenario::parse(&shards[0].scenario, "scenario.yaml")
         .map_err(|wrong| Failure::Config(wrong.to_string()))?;
+    let objectives = harness_core::objective::parse(&shards[0].slos)
+        .map_err(|wrong| Failure::Config(wrong.to_string()))?;
+    let mut owns = Vec::new();
     for run in &shards {
-        match foreign(run, &scenario) {
-            Ok(()) => {}
+        let mut own = Own::new(&scenario, &objectives);
+        match foreign(run, &scenario, &mut own) {
+            Ok(()) => owns.push(own),
             Err(error @ RunDirError::Changed { .. }) => return Ok(refuse(&[error.to_string()])),
             Err(error) => return Err(Failure::Config(error.to_string())),
         }
     }
-    let report = put_together(&args, &shards).await?;
+    let report = put_together(&args, &shards, owns).await?;
     output::print(&report, args.format).map_err(Failure::Internal)?;
     Ok(report.exit_code)
+}
+
+/// What one shard's rows are.
+struct Own {
+    tally: Tally,
+    /// Rows by how often a sample may be halved before they are left out.
+    levels: [u64; 65],
+}
+
+impl Own {
+    fn new(scenario: &Scenario, objectives: &[Objective]) -> Self {
+        Self {
+            tally: Tally::new(scenario, objectives),
+            levels: [0; 65],
+        }
+    }
+
+    fn take(&mut self, row: &Observation) {
+        self.tally.record(row);
+        self.levels[level(row.id) as usize] += 1;
+    }
+}
+
+/// The sample that the merged run keeps, and each shard's own counts; no sample where all requests of all
+/// shards have their rows, and are no more than the scenario allows.
+fn together_sampled(
+    scenario: &Scenario,
+    shards: &[Sealed],
+    owns: Vec<Own>,
+) -> (Option<Sampled>, Vec<ShardCounts>) {
+    let of_shard = |run: &Sealed| run.facts.context.sampled.as_ref().map(|s| s.one_in);
+    let mut one_in = shards.iter().filter_map(of_shard).max().unwrap_or(1);
+    let rows = |one_in: u64| -> u64 {
+        let levels = owns.iter().map(|own| &own.levels);
+        levels
+            .flat_map(|levels| &levels[one_in.ilog2() as usize..])
+            .sum()
+    };
+    while rows(one_in) > scenario.spec.record.rows && one_in < 1 << 62 {
+        one_in *= 2;
+    }
+    let rows = rows(one_in);
+    let mut all = Sampled::default();
+    let mut counts = Vec::new();
+    for (run, own) in shards.iter().zip(owns) {
+        let sampled = run.facts.context.sampled.clone();
+        let own = sampled.unwrap_or_else(|| own.tally.counted());
+        counts.push(ShardCounts {
+            requests: own.requests,
+            measured: own.measured().map(Cell::requests).sum(),
+            late: own.measured().map(|cell| cell.late).sum(),
+        });
+        all.add(&own);
+    }
+    (all.one_in, all.rows) = (one_in, rows);
+    (Some(all).filter(|_| one_in > 1), counts)
 }
 
 fn refuse(wrong: &[String]) -> u8 {
@@ -191,32 +258,44 @@ fn differences(a: &Sealed, b: &Sealed) -> Vec<&'static str> {
 }
 
 /// Writes the merged run, has its backends asked, seals it, and judges it from there.
-async fn put_together(args: &MergeArgs, shards: &[Sealed]) -> Result<Report, Failure> {
+async fn put_together(
+    args: &MergeArgs,
+    shards: &[Sealed],
+    owns: Vec<Own>,
+) -> Result<Report, Failure> {
     let progress = Progress::new(args.quiet);
     let inputs = inputs(args, shards)?;
     let dir = RunDir::create(&args.out, &inputs.text, &shards[0].slos)
         .map_err(|error| Failure::Config(error.to_string()))?;
+    let (sampled, counts) = together_sampled(&inputs.scenario, shards, owns);
+    let one_in = sampled.as_ref().map_or(1, |sampled| sampled.one_in);
     let mut live = Measurements::new(&inputs.scenario);
     let mut log = dir.requests_log().map_err(run::keep)?;
     for run in shards {
         progress.moving(format!("merging {}", run.dir.display()));
         let copied = run.each_row(|row| {
             live.record(&row);
-            log.append(&row)
+            if !keeps(row.id, one_in) {
+                return Ok(());
+            }
+            log.append_row(&row)
         });
         copied.map_err(run::keep)?;
     }
     log.close().map_err(run::keep)?;
     let mut facts = facts(shards, &args.out).map_err(run::keep)?;
-    let rows = dir.requests().map_err(run::keep)?;
-    run::derive(&dir, &inputs.scenario, &facts, &rows, &live)?;
+    for (run, counts) in facts.context.shards.iter_mut().zip(counts) {
+        run.counts = Some(counts).filter(|_| sampled.is_some());
+    }
+    facts.context.sampled = sampled;
+    let requests = dir.requests().map_err(run::keep)?;
+    run::derive(&dir, &inputs.scenario, &facts, &requests.rows, &live)?;
 
-    let answers = ask(&inputs, &mut facts, &rows, &dir, &progress).await?;
-    drop(rows);
+    let answers = ask(&inputs, &mut facts, &requests.rows, &dir, &progress).await?;
     progress.finish();
     let answers = redact(&mut facts, answers, &inputs.secrets);
-    dir.seal(&facts, &answers).map_err(run::keep)?;
-    let finished = run_dir::read(dir.path()).map_err(run::keep)?;
+    dir.seal(&facts, &answers, &requests).map_err(run::keep)?;
+    let finished = run_dir::read_with(dir.path(), requests).map_err(run::keep)?;
     let report = output::judge_finished(&finished, None).map_err(Failure::Internal)?;
     output::write_reports(dir.path(), &report).map_err(Failure::Internal)?;
     progress.say(&format!(
@@ -305,6 +384,7 @@ fn facts(shards: &[Sealed], out: &Path) -> Result<RunFacts, RunDirError> {
             started: run.facts.started,
             drained: run.facts.drained,
             generator: run.facts.generator.clone(),
+            counts: None,
         });
     }
     facts.generator = together(&runs);

@@ -6,9 +6,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use harness_core::judge::tally::Tally;
 use harness_core::measure::{AbortWatch, Measurements};
 use harness_core::observation::Observation;
 use harness_core::record::Stop;
+use harness_core::record::sampled::Sampled;
 use harness_core::units::Nanos;
 
 use crate::clock::Clock;
@@ -24,6 +26,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Recorder {
     /// The row log.
     pub log: Log,
+    /// Counts of all requests, and the choice of those whose rows are kept.
+    pub tally: Tally,
     /// Live figures, for the progress line.
     pub live: Arc<Mutex<Measurements>>,
     /// The exporter, when spans go anywhere.
@@ -39,10 +43,12 @@ pub struct Recorder {
 }
 
 /// What a recorder leaves, beside the rows in the log.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Recorded {
-    /// Rows recorded.
+    /// Requests recorded.
     pub rows: u64,
+    /// What was counted, where not all of them keep their rows; the log holds more rows than those that do.
+    pub sampled: Option<Sampled>,
     /// When the last outcome was known.
     pub drained: Nanos,
 }
@@ -86,6 +92,7 @@ impl Recorder {
             }
         }
         self.close()?;
+        recorded.sampled = self.tally.sampled();
         Ok(recorded)
     }
 
@@ -93,7 +100,9 @@ impl Recorder {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         let mut refused = Ok(());
         for seen in batch {
-            refused = refused.and(self.log.append(seen));
+            if self.tally.record(seen) {
+                refused = refused.and(self.log.append_row(seen));
+            }
             live.record(seen);
             self.abort.record(seen);
             if let Some((maker, queue)) = &self.spans
@@ -204,6 +213,7 @@ mod tests {
         let rescue = keep.path().join("rest.jsonl");
         let recorder = Recorder {
             log: Log::over(PathBuf::from("requests.jsonl"), Box::new(Full)),
+            tally: Tally::new(&scenario, &[]),
             live: Arc::new(Mutex::new(Measurements::new(&scenario))),
             spans: None,
             abort: AbortWatch::new(&scenario),

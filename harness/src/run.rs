@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use harness_core::judge::BaselineWanted;
+use harness_core::judge::tally::Tally;
 use harness_core::measure::{AbortWatch, Measurements};
 use harness_core::observation::{Observation, Outcome};
 use harness_core::record::baseline::Baselines;
 use harness_core::record::context::{Context, EarlierAttempt, Production};
+use harness_core::record::sampled::LoadEnd;
 use harness_core::record::{
     AnswerBook, FaultApplied, Generator, RUN_SCHEMA, RunFacts, Settled, Stop, Target,
 };
@@ -39,7 +41,7 @@ use crate::publish::{self, Destinations};
 use crate::recorder::{self, Recorded, Recorder};
 use crate::redact::{hide, redact};
 use crate::retry;
-use crate::run_dir::{self, FinishedRun, RunDir};
+use crate::run_dir::{self, FinishedRun, Requests, RunDir};
 use crate::send::{SendOptions, Sender};
 use crate::settle::Settling;
 use crate::signals::Signals;
@@ -234,9 +236,10 @@ pub(crate) async fn attempt(
         }
         Err(stop) => {
             facts.stop = Some(stop);
-            dir.requests_log()
-                .and_then(|mut log| log.close())
-                .map(|()| AnswerBook::default())
+            let closed = dir.requests_log().and_then(|mut log| log.close());
+            closed
+                .and_then(|()| dir.requests())
+                .map(|requests| (AnswerBook::default(), requests))
                 .map_err(keep)
         }
     };
@@ -247,12 +250,12 @@ pub(crate) async fn attempt(
         () = signals.second.cancelled() => Ok(()),
     };
     progress.finish();
-    let answers = ended?;
+    let (answers, requests) = ended?;
     stopped.map_err(Failure::Internal)?;
     let answers = redact(&mut facts, answers, &inputs.secrets);
-    dir.seal(&facts, &answers).map_err(keep)?;
+    dir.seal(&facts, &answers, &requests).map_err(keep)?;
 
-    let finished = run_dir::read(dir.path()).map_err(keep)?;
+    let finished = run_dir::read_with(dir.path(), requests).map_err(keep)?;
     let report = output::judge_finished(&finished, None).map_err(Failure::Internal)?;
     output::write_reports(dir.path(), &report).map_err(Failure::Internal)?;
     Ok((finished, report))
@@ -373,7 +376,7 @@ async fn load(
     dir: &RunDir,
     signals: &Signals,
     progress: &Progress,
-) -> Result<AnswerBook, Failure> {
+) -> Result<(AnswerBook, Requests), Failure> {
     let scenario = Arc::new(inputs.scenario.clone());
     let trace_seed = rand::rng().random::<u64>();
     let planner = Planner::new(&scenario, &inputs.datasets, trace_seed)
@@ -409,6 +412,7 @@ async fn load(
     let live = Arc::new(Mutex::new(Measurements::new(&scenario)));
     let recorder = Recorder {
         log,
+        tally: Tally::new(&scenario, &inputs.objectives),
         live: Arc::clone(&live),
         spans: exporter.as_ref().map(|(queue, ..)| {
             let maker =
@@ -464,19 +468,25 @@ async fn load(
     files.abort();
     generator.stop();
     driven?;
-    facts.drained = recorded?.drained;
-    let rows = dir.requests().map_err(keep)?;
-    end_with_iterations(facts, &scenario, &rows);
-    {
-        let live = live
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        derive(dir, &scenario, facts, &rows, &live)?;
-    }
+    let recorded = recorded?;
+    facts.drained = recorded.drained;
     facts.generator.wall_seconds = clock.now().as_secs_f64();
     facts.generator.cpu_seconds = own::cpu_seconds()
         .zip(cpu_before)
         .map(|(after, before)| after - before);
+    if let Some(sampled) = recorded.sampled {
+        dir.thin(&sampled).map_err(keep)?;
+        facts.context.sampled = Some(sampled);
+    }
+    let requests = dir.requests().map_err(keep)?;
+    let rows = &requests.rows;
+    end_with_iterations(facts, &scenario, rows);
+    {
+        let live = live
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        derive(dir, &scenario, facts, rows, &live)?;
+    }
     facts.generator.scheduled = gauges.scheduled.load(Ordering::Relaxed);
     facts.generator.connection_waits = sender.waits().count.load(Ordering::Relaxed);
     facts.generator.connection_wait_total = Nanos(sender.waits().nanos.load(Ordering::Relaxed));
@@ -515,9 +525,10 @@ async fn load(
     if part.shard.is_part() {
         // What the backends hold is of all shards: it is asked about when they are merged.
         facts.settled.until = wall_now();
-        return Ok(AnswerBook::default());
+        return Ok((AnswerBook::default(), requests));
     }
-    ask(inputs, baselines, &rows, facts, stage, signals, progress).await
+    let answers = ask(inputs, baselines, rows, facts, stage, signals, progress).await?;
+    Ok((answers, requests))
 }
 
 /// The wait for telemetry, and the questions.
@@ -563,12 +574,12 @@ async fn ask(
 /// its last request: rates would otherwise be counted over time in which nothing was to be sent.
 fn end_with_iterations(facts: &mut RunFacts, scenario: &Scenario, rows: &[Observation]) {
     for (index, load) in (0_u16..).zip(&scenario.spec.loads) {
-        let mine = || rows.iter().filter(|row| row.load == index);
-        let left_over = |row: &Observation| row.outcome == Outcome::Dropped;
-        if !load.executor.has_iterations() || mine().any(left_over) {
-            continue;
-        }
-        let Some(last) = mine().map(|row| row.done).max() else {
+        let end = match &facts.context.sampled {
+            Some(sampled) => sampled.loads.get(usize::from(index)).copied(),
+            None => load_end(rows.iter().filter(|row| row.load == index)),
+        };
+        let end = end.filter(|end| load.executor.has_iterations() && end.dropped == 0);
+        let Some(LoadEnd { last, .. }) = end else {
             continue;
         };
         let stretches = facts.stretches.iter_mut();
@@ -576,6 +587,17 @@ fn end_with_iterations(facts: &mut RunFacts, scenario: &Scenario, rows: &[Observ
             stretch.end = stretch.end.min(last).max(stretch.start);
         }
     }
+}
+
+fn load_end<'a>(rows: impl Iterator<Item = &'a Observation>) -> Option<LoadEnd> {
+    rows.map(|row| LoadEnd {
+        last: row.done,
+        dropped: u64::from(row.outcome == Outcome::Dropped),
+    })
+    .reduce(|a, b| LoadEnd {
+        last: a.last.max(b.last),
+        dropped: a.dropped + b.dropped,
+    })
 }
 
 /// Writes what is derived from rows and figures for other tools.

@@ -28,6 +28,7 @@ use std::path::{Component, Path, PathBuf};
 use harness_core::observation::Observation;
 use harness_core::query::Answer;
 use harness_core::record::baseline::{BASELINE_SCHEMA, Baselines};
+use harness_core::record::sampled::{Sampled, keeps};
 use harness_core::record::{AnswerBook, RUN_SCHEMA, RunFacts};
 use harness_evidence::store::segment::Signal;
 use serde::de::DeserializeOwned;
@@ -35,6 +36,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::embedded::EVIDENCE_DIR;
+
+/// The log of observations.
+const REQUESTS: &str = "requests.jsonl";
+/// Least bytes that a row in the log is taken to have: an impossibly short first one must not make a reader
+/// reserve what it will not fill.
+const LEAST_A_ROW: usize = 160;
 
 /// Version of `manifest.json`.
 pub const MANIFEST_SCHEMA: &str = "harness.manifest/v1";
@@ -160,6 +167,21 @@ impl Log {
     /// # Errors
     /// When enough was collected to be handed on, and the disk does not take it.
     pub fn append<T: Serialize>(&mut self, row: &T) -> Result<(), RunDirError> {
+        self.append_with(|out| serde_json::to_writer(out, row))
+    }
+
+    /// The same for an observation, of which a run has millions.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn append_row(&mut self, row: &Observation) -> Result<(), RunDirError> {
+        self.append_with(|out| row.write_json(out))
+    }
+
+    fn append_with(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>,
+    ) -> Result<(), RunDirError> {
         const BEFORE: &[u8] = b"{\"crc\":\"";
         const BETWEEN: &[u8] = b"\",\"row\":";
         let start = self.pending.len();
@@ -168,7 +190,7 @@ impl Log {
         self.pending.extend_from_slice(BEFORE);
         self.pending.extend_from_slice(b"00000000");
         self.pending.extend_from_slice(BETWEEN);
-        if let Err(error) = serde_json::to_writer(&mut self.pending, row) {
+        if let Err(error) = write(&mut self.pending) {
             self.pending.truncate(start);
             return Err(io_error(&self.path)(error.into()));
         }
@@ -220,49 +242,77 @@ impl Log {
     }
 }
 
-/// One line of an append log, before its checksum is known to hold.
-fn parse_line<T: DeserializeOwned>(line: &str) -> Result<T, String> {
+/// The row of one line of an append log, if its checksum holds.
+fn checked(line: &[u8]) -> Result<&[u8], String> {
     let body = line
-        .strip_prefix("{\"crc\":\"")
+        .strip_prefix(b"{\"crc\":\"")
         .and_then(|rest| rest.split_at_checked(8))
-        .and_then(|(crc, rest)| Some((crc, rest.strip_prefix("\",\"row\":")?.strip_suffix('}')?)));
+        .and_then(|(crc, rest)| {
+            let row = rest.strip_prefix(b"\",\"row\":")?.strip_suffix(b"}")?;
+            Some((std::str::from_utf8(crc).ok()?, row))
+        });
     let Some((crc, row)) = body else {
         return Err("is torn or not of this format".into());
     };
-    if u32::from_str_radix(crc, 16) != Ok(crc32fast::hash(row.as_bytes())) {
+    if u32::from_str_radix(crc, 16) != Ok(crc32fast::hash(row)) {
         return Err("does not match its checksum".into());
     }
-    serde_json::from_str(row).map_err(|error| format!("holds no row: {error}"))
+    Ok(row)
 }
 
 fn read_log<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, RunDirError> {
     let mut rows = Vec::new();
-    each_row(path, |row| {
-        rows.push(row);
-        Ok(())
-    })?;
+    each_line(
+        path,
+        |text| serde_json::from_slice(text),
+        |row, _| {
+            rows.push(row);
+            Ok(())
+        },
+    )?;
     Ok(rows)
 }
 
-/// Reads an append log row by row, in one buffer.
-fn each_row<T: DeserializeOwned>(
+/// Observations as read from a log, with the SHA-256 of the very bytes they were read from.
+fn read_requests(path: &Path) -> Result<Requests, RunDirError> {
+    let mut rows: Vec<Observation> = Vec::new();
+    let mut hash = Sha256::new();
+    each_line(path, Observation::read_json, |row, line| {
+        hash.update(line);
+        if rows.is_empty() {
+            // Rows are of much the same length: a vector that doubles holds up to twice as many.
+            let bytes = fs::metadata(path).map_or(0, |file| file.len());
+            rows.reserve_exact(bytes as usize / line.len().max(LEAST_A_ROW) + 1);
+        }
+        rows.push(row);
+        Ok(())
+    })?;
+    let sha256 = hex(&hash.finalize());
+    Ok(Requests { rows, sha256 })
+}
+
+/// Reads an append log line by line, in one buffer. The lines handed on end as they do in the file.
+fn each_line<T>(
     path: &Path,
-    mut with: impl FnMut(T) -> Result<(), RunDirError>,
+    parse: impl Fn(&[u8]) -> serde_json::Result<T>,
+    mut with: impl FnMut(T, &[u8]) -> Result<(), RunDirError>,
 ) -> Result<(), RunDirError> {
     let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(io_error(path))?);
-    let mut line = String::new();
+    let mut line = Vec::new();
     let mut number = 0;
     loop {
         line.clear();
-        if file.read_line(&mut line).map_err(io_error(path))? == 0 {
+        if file.read_until(b'\n', &mut line).map_err(io_error(path))? == 0 {
             return Ok(());
         }
         number += 1;
-        let row = parse_line(line.strip_suffix('\n').unwrap_or(&line));
-        with(row.map_err(|what| RunDirError::Changed {
+        let row = checked(line.strip_suffix(b"\n").unwrap_or(&line))
+            .and_then(|row| parse(row).map_err(|error| format!("holds no row: {error}")));
+        let row = row.map_err(|what| RunDirError::Changed {
             path: path.to_owned(),
             what: format!("line {number} {what}"),
-        })?)?;
+        })?;
+        with(row, &line)?;
     }
 }
 
@@ -272,6 +322,15 @@ struct Manifest {
     schema: String,
     /// Relative path with `/` → SHA-256 in hex.
     files: BTreeMap<String, String>,
+}
+
+/// The observations of a run, as they are on disk.
+#[derive(Debug)]
+pub struct Requests {
+    /// In the order in which they were recorded.
+    pub rows: Vec<Observation>,
+    /// SHA-256 of the bytes that they were read from.
+    sha256: String,
 }
 
 /// A run directory being written.
@@ -330,30 +389,57 @@ impl RunDir {
     /// # Errors
     /// When the file cannot be made or is there already.
     pub fn requests_log(&self) -> Result<Log, RunDirError> {
-        Log::create(self.dir.join("requests.jsonl"))
+        Log::create(self.dir.join(REQUESTS))
+    }
+
+    /// Leaves the rows of a sample in the log of observations, which is closed; those are fewer than it may
+    /// hold while the run goes on.
+    ///
+    /// # Errors
+    /// When the log is not as it was written, or the disk does not take it; it is then as it was.
+    pub fn thin(&self, sampled: &Sampled) -> Result<(), RunDirError> {
+        let path = self.dir.join(REQUESTS);
+        let beside = self.dir.join("requests.jsonl.part");
+        let mut file = io::BufWriter::new(File::create(&beside).map_err(io_error(&beside))?);
+        each_line(&path, Observation::read_json, |row, line| {
+            match keeps(row.id, sampled.one_in) {
+                true => file.write_all(line).map_err(io_error(&beside)),
+                false => Ok(()),
+            }
+        })?;
+        let file = file.into_inner().map_err(|error| error.into_error());
+        file.and_then(|file| file.sync_all())
+            .and_then(|()| fs::rename(&beside, &path))
+            .and_then(|()| File::open(&self.dir)?.sync_all())
+            .map_err(io_error(&path))
     }
 
     /// Reads the observations back that were recorded.
     ///
     /// # Errors
     /// When the file cannot be read or is not as it was written.
-    pub fn requests(&self) -> Result<Vec<Observation>, RunDirError> {
-        read_log(&self.dir.join("requests.jsonl"))
+    pub fn requests(&self) -> Result<Requests, RunDirError> {
+        read_requests(&self.dir.join(REQUESTS))
     }
 
     /// Writes the answers and the facts and seals the directory with its manifest.
-    /// `requests.jsonl` must be closed before.
+    /// `requests` were read from it when `requests.jsonl` was closed, and are what is sealed.
     ///
     /// # Errors
     /// When the disk does not take it; the directory is then refused as unfinished.
-    pub fn seal(&self, facts: &RunFacts, answers: &AnswerBook) -> Result<(), RunDirError> {
+    pub fn seal(
+        &self,
+        facts: &RunFacts,
+        answers: &AnswerBook,
+        requests: &Requests,
+    ) -> Result<(), RunDirError> {
         let mut log = Log::create(self.dir.join("answers.jsonl"))?;
         answers.iter().try_for_each(|answer| log.append(answer))?;
         log.close()?;
         let path = self.dir.join("run.json");
         write_whole(&path, pretty(facts, &path)?.as_bytes())?;
         let mut files = BTreeMap::new();
-        let fixed = ["requests.jsonl", "answers.jsonl", "run.json"].map(str::to_owned);
+        let fixed = [REQUESTS, "answers.jsonl", "run.json"].map(str::to_owned);
         // Left out of a run that ended before its load.
         let derived = ["requests.parquet", "latency.hlog"].map(str::to_owned);
         let evidence = Signal::ALL.map(|signal| format!("{EVIDENCE_DIR}/{}", signal.file_name()));
@@ -362,7 +448,10 @@ impl RunDir {
             .chain(derived)
             .filter(|file| self.dir.join(file).exists());
         for file in self.inputs.iter().cloned().chain(fixed).chain(there) {
-            let digest = sha256_file(&self.dir.join(&file))?;
+            let digest = match file.as_str() {
+                REQUESTS => requests.sha256.clone(),
+                _ => sha256_file(&self.dir.join(&file))?,
+            };
             files.insert(file, digest);
         }
         let path = self.dir.join("manifest.json");
@@ -501,9 +590,10 @@ impl Sealed {
     /// When the file cannot be read or is not as it was written, and what `with` refuses.
     pub fn each_row(
         &self,
-        with: impl FnMut(Observation) -> Result<(), RunDirError>,
+        mut with: impl FnMut(Observation) -> Result<(), RunDirError>,
     ) -> Result<(), RunDirError> {
-        each_row(&self.dir.join("requests.jsonl"), with)
+        let path = self.dir.join(REQUESTS);
+        each_line(&path, Observation::read_json, |row, _| with(row))
     }
 }
 
@@ -530,9 +620,26 @@ pub struct FinishedRun {
 /// # Errors
 /// When the run was never finished, a file is missing or changed, or the format is another one.
 pub fn read(dir: &Path) -> Result<FinishedRun, RunDirError> {
-    let run = open(dir)?;
+    let requests = read_requests(&judged(dir).join(REQUESTS)).ok();
+    finish(open_with(dir, requests.as_ref())?, requests)
+}
+
+/// The same of the directory just sealed, whose observations are in memory as they were read from it.
+/// They are held against the manifest as if they had been read now.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with(dir: &Path, requests: Requests) -> Result<FinishedRun, RunDirError> {
+    finish(open_with(dir, Some(&requests))?, Some(requests))
+}
+
+fn finish(run: Sealed, requests: Option<Requests>) -> Result<FinishedRun, RunDirError> {
+    let requests = match requests {
+        Some(requests) => requests,
+        None => read_requests(&run.dir.join(REQUESTS))?,
+    };
     Ok(FinishedRun {
-        rows: read_log(&run.dir.join("requests.jsonl"))?,
+        rows: requests.rows,
         answers: read_log::<Answer>(&run.dir.join("answers.jsonl"))?
             .into_iter()
             .collect(),
@@ -548,6 +655,10 @@ pub fn read(dir: &Path) -> Result<FinishedRun, RunDirError> {
 /// # Errors
 /// As [`read`].
 pub fn open(dir: &Path) -> Result<Sealed, RunDirError> {
+    open_with(dir, None)
+}
+
+fn open_with(dir: &Path, requests: Option<&Requests>) -> Result<Sealed, RunDirError> {
     if !dir.is_dir() {
         let source = io::Error::new(io::ErrorKind::NotFound, "there is no such directory");
         return Err(RunDirError::Io {
@@ -558,7 +669,7 @@ pub fn open(dir: &Path) -> Result<Sealed, RunDirError> {
     let dir = &judged(dir);
     let manifest_path = dir.join("manifest.json");
     if !manifest_path.exists() {
-        let rows = count_whole_rows(&dir.join("requests.jsonl"));
+        let rows = count_whole_rows(&dir.join(REQUESTS));
         return Err(RunDirError::Unfinished {
             dir: dir.clone(),
             what: "manifest.json",
@@ -576,12 +687,7 @@ pub fn open(dir: &Path) -> Result<Sealed, RunDirError> {
             what,
         });
     }
-    for needed in [
-        "scenario.yaml",
-        "requests.jsonl",
-        "answers.jsonl",
-        "run.json",
-    ] {
+    for needed in ["scenario.yaml", REQUESTS, "answers.jsonl", "run.json"] {
         if !manifest.files.contains_key(needed) {
             let what = format!("does not list {needed}");
             return Err(RunDirError::Changed {
@@ -599,7 +705,10 @@ pub fn open(dir: &Path) -> Result<Sealed, RunDirError> {
                 what: "lies outside the run directory".into(),
             });
         }
-        let found = sha256_file(&path)?;
+        let found = match requests.filter(|_| file == REQUESTS) {
+            Some(requests) => requests.sha256.clone(),
+            None => sha256_file(&path)?,
+        };
         if found != *digest {
             let what = format!("SHA-256 is {found}, the manifest says {digest}");
             return Err(RunDirError::Changed { path, what });
@@ -669,9 +778,9 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RunDirError> {
 fn count_whole_rows(path: &Path) -> usize {
     let Ok(file) = File::open(path) else { return 0 };
     BufReader::new(file)
-        .lines()
+        .split(b'\n')
         .map_while(Result::ok)
-        .filter(|line| parse_line::<Observation>(line).is_ok())
+        .filter(|line| checked(line).is_ok_and(|row| Observation::read_json(row).is_ok()))
         .count()
 }
 

@@ -143,6 +143,10 @@ impl Settling<'_> {
             .await
             .into_iter()
             .for_each(|answer| answers.insert(answer));
+        if facts.backends.is_empty() {
+            // Nobody to ask, so nobody judges twice.
+            return answers;
+        }
         let record = self.record(facts, &answers);
         let report = judge::judge(&record);
         let new = unanswered(judge::detail_queries(&record, &report), &answers);

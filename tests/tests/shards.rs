@@ -183,6 +183,47 @@ fn two_shards_are_one_run_and_each_alone_decides_nothing() {
     assert_eq!(refused.status.code(), Some(12), "{}", told(&refused));
 }
 
+/// More requests than rows are kept of: by each shard, and again by what they are merged into.
+#[test]
+fn shards_that_keep_a_sample_are_counted_whole() {
+    let url = service(true);
+    let sampling = scenario(&url, 7)
+        .replace("  validity:", "  record: {rows: 100}\n  validity:")
+        .replace("rate: 200/s", "rate: 500/s");
+    let keep = lay_out(&sampling, &slo());
+    let ended = shards(keep.path(), &["0/2", "1/2"]);
+    let dirs: Vec<&Path> = ended.iter().map(|(dir, _)| dir.as_path()).collect();
+    let out = keep.path().join("merged");
+    let merged = merge(&out, &dirs);
+    // How much a hundred rows are worth is the machine's affair.
+    let code = merged.status.code();
+    assert!(matches!(code, Some(0 | 11)), "{}", told(&merged));
+
+    let mut ids = planned(keep.path());
+    ids.sort_unstable();
+    let report = json(&out.join("report.json"));
+    let run = json(&out.join("run.json"));
+    let sampled = &run["context"]["sampled"];
+    let one_in = sampled["one_in"].as_u64().unwrap();
+    assert!(one_in >= 8, "{sampled}");
+    assert_eq!(sampled["requests"].as_u64(), Some(ids.len() as u64));
+    let samples = &report["objectives"][0]["samples"];
+    assert_eq!(samples.as_u64(), Some(ids.len() as u64), "{samples}");
+    let kept = |id: &u64| {
+        harness_core::record::sampled::keeps(harness_core::units::RequestId(*id), one_in)
+    };
+    ids.retain(kept);
+    assert_eq!(recorded(&out), ids);
+    assert!(ids.len() <= 100, "{}", ids.len());
+    for dir in &dirs {
+        let rows = recorded(dir).len();
+        assert!((1..=100).contains(&rows), "{rows}");
+    }
+
+    let judged = harness().arg("judge").arg(&out).output().unwrap();
+    assert_eq!(judged.status.code(), code, "{}", told(&judged));
+}
+
 #[test]
 fn what_shards_cannot_share_is_refused() {
     let keep = lay_out(

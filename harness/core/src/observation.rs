@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{Nanos, Phase, RequestId, SpanId, TraceId};
 
+mod json;
+
 /// Most gaps between events that are kept of one answer.
 pub const MOST_GAPS: usize = 100_000;
 

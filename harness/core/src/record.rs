@@ -11,6 +11,7 @@ use crate::units::{Nanos, Phase, Seed, UnixNanos};
 pub mod baseline;
 pub mod clock;
 pub mod context;
+pub mod sampled;
 
 /// Version of the run directory's format.
 pub const RUN_SCHEMA: &str = "harness.run/v1";

@@ -27,7 +27,7 @@ pub(super) fn text(run: &FinishedRun, report: &Report, judged: bool, color: bool
     if let Some(load) = measured.filter(|load| load.scheduled > 0) {
         summary(&mut text, load, &rows, run);
         histogram(&mut text, &report.distribution);
-        statuses(&mut text, &rows);
+        statuses(&mut text, &rows, run);
         failures(&mut text, load, &rows);
     }
     if !rows.is_empty() {
@@ -128,10 +128,18 @@ fn histogram(text: &mut String, bins: &[Bin]) {
     }
 }
 
-fn statuses(text: &mut String, rows: &[&Observation]) {
+fn statuses(text: &mut String, rows: &[&Observation], run: &FinishedRun) {
     let mut statuses: BTreeMap<u16, u64> = BTreeMap::new();
-    for status in rows.iter().filter_map(|row| row.status) {
-        *statuses.entry(status).or_default() += 1;
+    let rows = rows.iter().filter_map(|row| Some((row.status?, 1)));
+    let counted = match &run.facts.context.sampled {
+        Some(sampled) => sampled
+            .measured()
+            .flat_map(|cell| cell.statuses.clone())
+            .collect(),
+        None => rows.collect::<Vec<_>>(),
+    };
+    for (status, count) in counted {
+        *statuses.entry(status).or_default() += count;
     }
     if !statuses.is_empty() {
         let _ = writeln!(text, "\nStatus");

@@ -100,7 +100,7 @@ pub(super) fn budget(
 fn run_rate(record: &RunRecord) -> Option<f64> {
     let (start, end) = record.facts.window()?;
     let seconds = end.since(start).as_secs_f64();
-    let due = super::client::rows(record, None).count();
+    let due = super::client::measured(record);
     (seconds > 0.0 && due > 0).then(|| due as f64 / seconds)
 }
 

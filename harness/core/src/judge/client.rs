@@ -3,6 +3,7 @@
 use super::RunRecord;
 use crate::objective::{ClientFigure, ClientMetric, Limit, Time, Wanted};
 use crate::observation::{Observation, Outcome};
+use crate::record::sampled::Cell;
 use crate::units::{Nanos, Phase};
 
 /// Rows of the measured phase with this request name.
@@ -100,12 +101,26 @@ pub(super) fn ended(row: &Observation, wanted: Wanted) -> bool {
 /// Rows a second that end as wanted, of those that ended within the measured window. Of any outcome
 /// means answers, right or wrong: requests that a dead service refused are no traffic it carried.
 pub(super) fn rate(record: &RunRecord, metric: &ClientMetric, wanted: Wanted) -> Option<f64> {
-    let (start, end) = record.facts.window()?;
-    let length = end.since(start).as_secs_f64();
+    let (_, end) = record.facts.window()?;
     let ended = rows(record, metric.request.as_deref())
         .filter(|row| row.done <= end && ended(row, wanted))
         .count();
-    (length > 0.0).then(|| ended as f64 / length)
+    a_second(record, ended as u64)
+}
+
+/// So many over the length of the measured window.
+pub(super) fn a_second(record: &RunRecord, count: u64) -> Option<f64> {
+    let (start, end) = record.facts.window()?;
+    let length = end.since(start).as_secs_f64();
+    (length > 0.0).then(|| count as f64 / length)
+}
+
+/// Requests of the measured phase, with a row or without.
+pub(super) fn measured(record: &RunRecord) -> u64 {
+    match super::tally::of(record) {
+        Some(sampled) => sampled.measured().map(Cell::requests).sum(),
+        None => rows(record, None).count() as u64,
+    }
 }
 
 /// A time of a row in seconds; infinite without an answer.

@@ -91,7 +91,7 @@ fn run((place, side): (usize, &Side)) -> ComparedRun {
         service: facts.service.clone(),
         versions: side.report.run.versions.clone(),
         verdict: side.report.verdict,
-        requests: client::rows(record, None).count() as u64,
+        requests: client::measured(record),
         seconds: facts
             .window()
             .map_or(0.0, |(start, end)| end.since(start).as_secs_f64()),

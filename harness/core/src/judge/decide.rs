@@ -375,7 +375,7 @@ fn take(record: &RunRecord, case: &mut Case, said: Reading<Said>, streams: &mut 
             } else {
                 value - limit
             });
-            let measured = client::rows(record, None).count() as u64;
+            let measured = client::measured(record);
             if let Some(floor) = case.objective.min_samples
                 && measured < floor
             {

@@ -9,10 +9,12 @@ use super::names::{grouped, seconds};
 use super::range;
 use super::reading::{Missing, Reading, count, one, series, whole};
 use super::slices;
+use super::tally;
 use super::value;
 use super::window::{self, Edges};
-use crate::objective::{ClientFigure, Indicator, Metric, Objective, Part, Time};
+use crate::objective::{ClientFigure, ClientMetric, Indicator, Metric, Objective, Part, Time};
 use crate::query::{Backend, Query};
+use crate::record::sampled::Sampled;
 use crate::report::model::Source;
 
 /// The questions of one objective.
@@ -323,12 +325,15 @@ fn edges_said(
         .filter(|r| r.outcome.answered())
         .map(|r| record.facts.wall(r.done))
         .filter(|at| *at > edges.first_at() && *at <= edges.last_at())
-        .count();
+        .count() as u64;
+    let sampled = tally::of(record);
+    let client = client.saturating_mul(sampled.map_or(1, |sampled| sampled.one_in));
     let mut how = format!(
-        "counters read at the scrapes {} and {}, between which the client had {} answers",
+        "counters read at the scrapes {} and {}, between which the client had {}{} answers",
         clock(edges.first_at().0),
         clock(edges.last_at().0),
-        grouped(client as u64)
+        if sampled.is_some() { "about " } else { "" },
+        grouped(client)
     );
     let reset = part.1 || total.1;
     let unseen = if reset {
@@ -424,16 +429,98 @@ fn increase(
     whole(grown).map(|grown| (grown, fell || restarted))
 }
 
+/// How the client's requests are counted, a clause for the reason.
+const EVERY: &str = "every request due in the measured phase";
+const COMPARED: &str = "every answer with a truth to compare with";
+const WITHIN: &str = "answers of the measured phase that came within it";
+
 fn client_said(record: &RunRecord, objective: &Objective) -> Reading<Said> {
+    match tally::of(record) {
+        Some(sampled) => sampled_said(record, sampled, objective),
+        None => rows_said(record, objective),
+    }
+}
+
+/// What was counted of all requests as they were recorded, where the rows are a sample of them.
+fn sampled_said(record: &RunRecord, sampled: &Sampled, objective: &Objective) -> Reading<Said> {
+    let of_stream = |metric: &ClientMetric| {
+        let asked = client::time_of(&metric.figure).is_some_and(Time::of_stream);
+        asked && !tally::streamed(record, sampled, metric)
+    };
+    let accuracy = |metric: &ClientMetric| {
+        Ok(Said::Share {
+            good: tally::count(record, sampled, metric)?,
+            total: tally::compared(record, sampled, metric),
+            unseen: 0,
+            how: COMPARED.into(),
+        })
+    };
+    match &objective.indicator {
+        Indicator::Ratio {
+            part: Metric::Client(metric),
+            ..
+        }
+        | Indicator::Threshold {
+            metric: Metric::Client(metric),
+            ..
+        } if of_stream(metric) => Err(Missing::Because(NO_STREAM.into())),
+        Indicator::Ratio {
+            part: Metric::Client(part),
+            total: Metric::Client(total),
+            ..
+        } => match total.figure {
+            ClientFigure::Accuracy => accuracy(part),
+            _ => share(
+                objective,
+                tally::count(record, sampled, part)?,
+                tally::count(record, sampled, total)?,
+                0,
+                EVERY.into(),
+            ),
+        },
+        Indicator::Threshold {
+            metric: Metric::Client(metric),
+            op,
+            value,
+        } => match &metric.figure {
+            ClientFigure::Quantile { time, q } => Ok(Said::Quantile {
+                good: tally::within(record, sampled, metric, (*time, *op, *value))?,
+                total: tally::all(record, sampled, metric),
+                value: client::nearest_rank(client::times(record, metric, *time), *q)
+                    .filter(|v| v.is_finite()),
+            }),
+            ClientFigure::Accuracy => accuracy(metric),
+            ClientFigure::Rate { outcome } => {
+                let ended = tally::ended(record, sampled, metric, *outcome)?;
+                Ok(Said::Value {
+                    value: client::a_second(record, ended).ok_or_else(no_length)?,
+                    how: WITHIN.into(),
+                    open: None,
+                })
+            }
+            ClientFigure::Count { .. } => Err(Missing::Because("a count is no value".into())),
+        },
+        _ => Err(Missing::Because(
+            "the two sides come from different sources".into(),
+        )),
+    }
+}
+
+const NO_STREAM: &str =
+    "no answer held an event of a stream: is it `text/event-stream`, or has the request `stream`?";
+
+fn no_length() -> Missing {
+    Missing::Because("the measured phase has no length".into())
+}
+
+fn rows_said(record: &RunRecord, objective: &Objective) -> Reading<Said> {
     if let Indicator::Ratio { part: metric, .. } | Indicator::Threshold { metric, .. } =
         &objective.indicator
         && let Metric::Client(metric) = metric
         && client::time_of(&metric.figure).is_some_and(Time::of_stream)
         && !client::streamed(record, metric)
     {
-        return Err(Missing::Because(
-            "no answer held an event of a stream: is it `text/event-stream`, or has the request `stream`?".into(),
-        ));
+        return Err(Missing::Because(NO_STREAM.into()));
     }
     match &objective.indicator {
         Indicator::Ratio {
@@ -444,7 +531,7 @@ fn client_said(record: &RunRecord, objective: &Objective) -> Reading<Said> {
             good: client::count(record, part),
             total: client::compared(record, total),
             unseen: 0,
-            how: "every answer with a truth to compare with".into(),
+            how: COMPARED.into(),
         }),
         Indicator::Ratio {
             part: Metric::Client(part),
@@ -455,7 +542,7 @@ fn client_said(record: &RunRecord, objective: &Objective) -> Reading<Said> {
             client::count(record, part),
             client::count(record, total),
             0,
-            "every request due in the measured phase".into(),
+            EVERY.into(),
         ),
         Indicator::Threshold {
             metric: Metric::Client(metric),
@@ -475,15 +562,15 @@ fn client_said(record: &RunRecord, objective: &Objective) -> Reading<Said> {
                 good: client::count(record, metric),
                 total: client::compared(record, metric),
                 unseen: 0,
-                how: "every answer with a truth to compare with".into(),
+                how: COMPARED.into(),
             }),
             ClientFigure::Rate { outcome } => client::rate(record, metric, *outcome)
                 .map(|value| Said::Value {
                     value,
-                    how: "answers of the measured phase that came within it".into(),
+                    how: WITHIN.into(),
                     open: None,
                 })
-                .ok_or_else(|| Missing::Because("the measured phase has no length".into())),
+                .ok_or_else(no_length),
             ClientFigure::Count { .. } => Err(Missing::Because("a count is no value".into())),
         },
         _ => Err(Missing::Because(

@@ -22,8 +22,17 @@ pub(super) fn checks(record: &RunRecord) -> Vec<ValidityCheck> {
 fn able(record: &RunRecord) -> ValidityCheck {
     let failed = |row: &&crate::observation::Observation| row.outcome == Outcome::GeneratorFailed;
     let rows = record.rows.iter().filter(failed);
-    let count = rows.clone().count() as u64;
-    let why = rows.into_iter().find_map(|row| row.detail());
+    let (count, why) = match super::tally::of(record) {
+        Some(sampled) => {
+            let cells = sampled.cells.iter();
+            let failed = cells.filter_map(|cell| cell.outcomes.get(&Outcome::GeneratorFailed));
+            (failed.sum(), sampled.generator_failed.as_deref())
+        }
+        None => (
+            rows.clone().count() as u64,
+            rows.into_iter().find_map(|row| row.detail()),
+        ),
+    };
     let remedy = match why {
         Some(why) => format!(
             "raise the limits of open files and ports, or keep connections alive and lower the rate: {why}"

@@ -54,6 +54,7 @@ pub mod stat;
 mod streams;
 mod summary;
 mod tail;
+pub mod tally;
 #[cfg(test)]
 mod testing;
 mod tiers;

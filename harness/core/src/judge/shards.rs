@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::RunRecord;
 use super::client;
+use super::tally;
 use super::validity::check;
 use crate::report::model::{ObjectiveResult, ValidityCheck, Verdict};
 use crate::schedule::Shard;
@@ -49,12 +50,18 @@ pub(super) fn together(record: &RunRecord) -> Option<ValidityCheck> {
     let starts = || shards.iter().map(|run| run.started.0);
     let apart = starts().max()?.saturating_sub(starts().min()?);
     let mut counted: BTreeMap<Shard, u64> = BTreeMap::new();
-    for row in record.rows {
+    for row in record.rows.iter().filter(|_| tally::of(record).is_none()) {
         *counted.entry(of_row(record, row.id, of)).or_default() += 1;
+    }
+    for run in shards {
+        let counts = run.counts.filter(|_| tally::of(record).is_some());
+        counted.extend(counts.map(|counts| (run.shard, counts.requests)));
     }
     let sent = |run: &&crate::record::context::ShardRun| {
         counted.get(&run.shard).copied().unwrap_or(0) == run.generator.scheduled
     };
+    let all: u64 = counted.values().sum();
+    let adds_up = tally::of(record).is_none_or(|sampled| sampled.requests == all);
     let whole = there.len() == shards.len()
         && shards.len() as u64 == u64::from(of)
         && shards.iter().all(|run| run.shard.of() == of);
@@ -69,7 +76,7 @@ pub(super) fn together(record: &RunRecord) -> Option<ValidityCheck> {
     );
     Some(check(
         "shards",
-        Some(whole && apart <= APART && shards.iter().all(|run| sent(&run))),
+        Some(whole && adds_up && apart <= APART && shards.iter().all(|run| sent(&run))),
         value,
         &format!(
             "all {of}, each once with all of its rows, within {} ms",
@@ -88,7 +95,16 @@ fn of_row(record: &RunRecord, id: RequestId, of: u32) -> Shard {
 pub(super) fn latest(record: &RunRecord, over: std::time::Duration) -> Option<(Shard, u64, u64)> {
     let of = record.facts.context.shards.first()?.shard.of();
     let mut counts: BTreeMap<Shard, (u64, u64)> = BTreeMap::new();
-    for row in client::rows(record, None) {
+    if tally::of(record).is_some() {
+        let shards = &record.facts.context.shards;
+        let of_shard = |run: &crate::record::context::ShardRun| {
+            let counts = run.counts?;
+            Some((run.shard, (counts.late, counts.measured)))
+        };
+        counts.extend(shards.iter().filter_map(of_shard));
+    }
+    let rows = client::rows(record, None);
+    for row in rows.filter(|_| tally::of(record).is_none()) {
         let (late, total) = counts.entry(of_row(record, row.id, of)).or_default();
         *late += u64::from(row.lateness().as_duration() > over);
         *total += 1;

@@ -23,6 +23,7 @@ use super::window;
 use crate::objective::{Budgeting, ClientFigure, Indicator, Metric, Objective, Part};
 use crate::observation::Observation;
 use crate::query::Query;
+use crate::report::model::Source;
 use crate::units::{Nanos, Phase, UnixNanos};
 
 /// Most slices of one objective: some backends are asked once for each.
@@ -205,6 +206,12 @@ enum Slice {
 
 /// What the evidence says of a sliced objective.
 pub(super) fn said(record: &RunRecord, survey: &Survey, objective: &Objective) -> Reading<Said> {
+    if let (Source::Client, Some(sampled)) = (objective.source(), super::tally::of(record)) {
+        return Err(Missing::Because(format!(
+            "slices of the client's requests need every row, and one in {} is kept: raise spec.record.rows",
+            sampled.one_in
+        )));
+    }
     let budgeting = objective.budgeting;
     let slice = budgeting.slice().map_or(0, |s| s.nanos());
     let cut = cut(record, slice).map_err(Missing::Because)?;

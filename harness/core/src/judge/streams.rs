@@ -15,6 +15,7 @@ use super::limits;
 use super::stat::Correlation;
 use super::stat::correlation;
 use super::stat::pace::{Paces, Slowest};
+use super::tally;
 use crate::objective::{ClientFigure, Indicator, Metric, Objective, Part, Time, Wanted};
 use crate::observation::Observation;
 
@@ -57,7 +58,11 @@ impl<'a> Streams<'a> {
             // Whether an answer is right has to do with the document asked about, not with the queue.
             ClientFigure::Accuracy => {
                 let right = rows.iter().filter_map(|row| row.correct);
-                return Correlation::new(correlation::of_events(right), total as f64, confidence);
+                let right: Vec<bool> = right.collect();
+                let count = right.len();
+                let time = correlation::of_events(right);
+                let n = self.series(total, count);
+                return self.worth(Correlation::new(time, n, confidence), total, count);
             }
             ClientFigure::Quantile { time, .. } => *time,
             ClientFigure::Count {
@@ -81,9 +86,26 @@ impl<'a> Streams<'a> {
         let own = correlation::of_events(rows.iter().map(|row| counts(row)));
         let latency = self.latency(metric.request.clone(), time);
         let stream = (metric.request.clone(), time);
-        Correlation {
+        let of_rows = Correlation {
             slowest: self.slowest(objective, stream, |row| counts(row) == bad_count),
-            ..Correlation::new(own.max(latency), total as f64, confidence)
+            ..Correlation::new(own.max(latency), self.series(total, rows.len()), confidence)
+        };
+        self.worth(of_rows, total, rows.len())
+    }
+
+    /// What all requests are worth, of which these rows may be a sample.
+    fn worth(&self, of_rows: Correlation, total: u64, rows: usize) -> Correlation {
+        match tally::of(self.record) {
+            Some(_) => tally::worth(of_rows, total, rows),
+            None => of_rows,
+        }
+    }
+
+    /// Length of the series that a correlation was estimated from.
+    fn series(&self, total: u64, rows: usize) -> f64 {
+        match tally::of(self.record) {
+            Some(_) => rows as f64,
+            None => total as f64,
         }
     }
 

@@ -34,6 +34,15 @@ pub(super) fn run(record: &RunRecord, survey: &Survey) -> RunSummary {
 pub(super) fn notes(record: &RunRecord, survey: &Survey) -> Vec<String> {
     let facts = record.facts;
     let mut notes = survey.notes.clone();
+    if let Some(sampled) = super::tally::of(record) {
+        notes.push(format!(
+            "of {} requests one in {} has its row ({}; at most spec.record.rows, {}): counts are of all of them, as they were recorded; percentiles, the distribution and the requests shown are of the sample, requests out at once are reckoned from it, and no more certainty is drawn from the counts than these rows give",
+            grouped(sampled.requests),
+            sampled.one_in,
+            grouped(sampled.rows),
+            grouped(record.scenario.spec.record.rows)
+        ));
+    }
     if let (Ok(edges), Some((start, _))) = (window::edges(record, survey), facts.window()) {
         let outside = edges.first_at().0.saturating_sub(facts.wall(start).0) as f64 / 1e9;
         notes.push(format!(

@@ -6,7 +6,9 @@ use super::client;
 use super::coverage::{CLOCK_LIMIT, Survey};
 use super::decide::percent;
 use super::names::grouped;
+use super::tally;
 use crate::query::Backend;
+use crate::record::sampled::Sampled;
 use crate::report::model::ValidityCheck;
 
 /// Share of the cores above which the processor is taken for the cause of lateness.
@@ -45,7 +47,7 @@ pub(super) fn check(
 }
 
 fn has_requests(record: &RunRecord) -> ValidityCheck {
-    let measured = client::rows(record, None).count() as u64;
+    let measured = client::measured(record);
     check(
         "no_requests",
         Some(measured > 0),
@@ -57,12 +59,24 @@ fn has_requests(record: &RunRecord) -> ValidityCheck {
 
 fn schedule_complete(record: &RunRecord) -> ValidityCheck {
     let scheduled = record.facts.generator.scheduled;
+    let sampled = tally::of(record);
+    let damaged = sampled.and_then(|sampled| tally::fits(record, sampled).err());
     let rows = record.rows.len() as u64;
     let mut ids: Vec<_> = record.rows.iter().map(|r| r.id).collect();
     ids.sort_unstable();
     ids.dedup();
     let distinct = ids.len() as u64;
-    let value = if distinct == rows {
+    let all = sampled.map_or(rows, |sampled| sampled.requests);
+    let value = if let Some(why) = &damaged {
+        format!("the rows are not the sample that was kept: {why}")
+    } else if let Some(sampled) = sampled.filter(|_| distinct == rows) {
+        format!(
+            "{} of {} scheduled requests recorded, the rows of one in {}",
+            grouped(all),
+            grouped(scheduled),
+            sampled.one_in
+        )
+    } else if distinct == rows {
         format!(
             "{} of {} scheduled requests recorded",
             grouped(rows),
@@ -77,7 +91,7 @@ fn schedule_complete(record: &RunRecord) -> ValidityCheck {
     };
     check(
         "schedule_complete",
-        Some(rows == scheduled && distinct == rows),
+        Some(all == scheduled && distinct == rows && damaged.is_none()),
         value,
         "all, each once",
         "the record of the run is damaged or the generator was stopped; run again".into(),
@@ -89,7 +103,13 @@ fn late_sends(record: &RunRecord) -> ValidityCheck {
     let mut late = 0_u64;
     let mut total = 0_u64;
     let mut worst = 0.0_f64;
-    for row in client::rows(record, None) {
+    for cell in tally::of(record).into_iter().flat_map(Sampled::measured) {
+        total += cell.requests();
+        late += cell.late;
+        worst = worst.max(cell.latest.as_secs_f64());
+    }
+    let rows = client::rows(record, None);
+    for row in rows.filter(|_| tally::of(record).is_none()) {
         let by = row.lateness().as_duration();
         total += 1;
         late += u64::from(by > allowed.over.0);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{nearest_rank, quantiles, shown_latency, timeout};
 use crate::observation::{Observation, Outcome};
 use crate::record::RunFacts;
+use crate::record::sampled::Cell;
 use crate::report::model::{Bin, LoadSummary, SecondPoint};
 use crate::scenario::Scenario;
 use crate::units::{Nanos, Phase, Ratio};
@@ -42,6 +43,14 @@ pub fn summaries(scenario: &Scenario, facts: &RunFacts, rows: &[Observation]) ->
             .or_default()
             .add(row, timeout);
     }
+    if let Some(sampled) = &facts.context.sampled {
+        for cell in &sampled.cells {
+            groups
+                .entry((cell.phase, cell.request))
+                .or_default()
+                .counted(cell);
+        }
+    }
     let summary = |((phase, request), group): ((Phase, u16), Group)| {
         let name = scenario.spec.requests.get(usize::from(request));
         let name = name.map_or_else(
@@ -56,6 +65,8 @@ pub fn summaries(scenario: &Scenario, facts: &RunFacts, rows: &[Observation]) ->
 /// What one phase and request came to. Beside the rows, two numbers for each are held.
 #[derive(Default)]
 struct Group {
+    /// All requests, where not all have a row.
+    all: Option<u64>,
     outcomes: BTreeMap<Outcome, u64>,
     latency: Vec<Nanos>,
     service: Vec<Nanos>,
@@ -75,6 +86,13 @@ impl Group {
         self.bytes = self.bytes.saturating_add(row.bytes.into());
     }
 
+    /// Takes the counts of all requests instead of those of the rows.
+    fn counted(&mut self, cell: &Cell) {
+        self.all = Some(cell.requests());
+        self.outcomes = cell.outcomes.clone();
+        (self.scored, self.right, self.bytes) = (cell.scored, cell.right, cell.bytes);
+    }
+
     fn summary(mut self, phase: Phase, request: String, seconds: f64) -> LoadSummary {
         let answered = self
             .outcomes
@@ -84,7 +102,7 @@ impl Group {
         LoadSummary {
             phase,
             request,
-            scheduled: self.latency.len() as u64,
+            scheduled: self.all.unwrap_or(self.latency.len() as u64),
             rate: if seconds > 0.0 {
                 answered as f64 / seconds
             } else {
@@ -132,6 +150,9 @@ pub fn series(scenario: &Scenario, facts: &RunFacts, rows: &[Observation]) -> Ve
         .iter()
         .map(|row| row.done.max(row.due).0 / SECOND)
         .max();
+    let sampled = facts.context.sampled.as_ref();
+    let counted = sampled.and_then(|sampled| (sampled.seconds.len() as u64).checked_sub(1));
+    let last = last.max(counted);
     let Some(last) = last.map(|last| last.min(MOST_SECONDS - 1)) else {
         return Vec::new();
     };
@@ -163,6 +184,12 @@ pub fn series(scenario: &Scenario, facts: &RunFacts, rows: &[Observation]) -> Ve
     }
     drop(latencies);
     in_flight(rows, &mut points, place);
+    if let Some(sampled) = sampled {
+        for (point, second) in points.iter_mut().zip(&sampled.seconds) {
+            (point.due, point.done, point.failed) = (second.due, second.done, second.failed);
+            point.in_flight = point.in_flight.saturating_mul(sampled.one_in);
+        }
+    }
     points
 }
 

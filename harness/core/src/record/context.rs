@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Generator;
+use super::sampled::Sampled;
 use crate::report::model::Verdict;
 use crate::schedule::Shard;
 use crate::units::{Nanos, UnixNanos};
@@ -36,6 +37,10 @@ pub struct Context {
     /// Of a merged run: the shards that it was put together from, by their numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shards: Vec<ShardRun>,
+    /// Where there were more requests than rows are kept of: which rows those are, and what was counted of
+    /// all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampled: Option<Sampled>,
 }
 
 /// One shard of a merged run.
@@ -53,6 +58,20 @@ pub struct ShardRun {
     pub drained: Nanos,
     /// What its generator knew of itself.
     pub generator: Generator,
+    /// What it counted itself, where the merged run does not have the rows of all requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<ShardCounts>,
+}
+
+/// Counts of one shard of a merged run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ShardCounts {
+    /// All its requests.
+    pub requests: u64,
+    /// Those of the measured phase.
+    pub measured: u64,
+    /// Those of the measured phase that were sent later than `validity.lateSends.over`.
+    pub late: u64,
 }
 
 /// Traffic in production: given, or to be asked of the run's Prometheus.

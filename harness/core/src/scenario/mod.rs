@@ -95,6 +95,9 @@ pub struct Spec {
     /// 1 ms, or a tenth of `validity.lateSends.over` where that is less.
     #[serde(default)]
     pub timer_slack: Option<Dur>,
+    /// What is kept of each request.
+    #[serde(default)]
+    pub record: Record,
     /// What makes the run itself valid.
     #[serde(default)]
     pub validity: Validity,
@@ -115,6 +118,32 @@ fn default_graceful_stop() -> Dur {
 
 fn default_settle() -> Dur {
     Dur(Duration::from_secs(30))
+}
+
+/// Fewest rows that may be asked for.
+pub const FEWEST_ROWS: u64 = 100;
+
+/// What is kept of each request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Most requests of which a row is kept, at least 100. Of more, one in 2, 4, 8, … keeps its row, by a hash
+    /// of its id. Counts are of all requests all the same; figures that need rows (percentiles, how requests
+    /// hang together, where the time went) are then of the sample. Default 1,000,000.
+    #[serde(default = "default_rows")]
+    pub rows: u64,
+}
+
+fn default_rows() -> u64 {
+    1_000_000
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            rows: default_rows(),
+        }
+    }
 }
 
 /// Trace sampling.

@@ -7,8 +7,10 @@
 use super::{Gaps, Survey};
 use crate::judge::RunRecord;
 use crate::judge::reading::Series;
+use crate::judge::tally;
 use crate::observation::Observation;
 use crate::query::Backend;
+use crate::record::sampled::{Cell, SecondCount};
 use crate::report::model::Finding;
 use crate::units::Nanos;
 
@@ -90,17 +92,8 @@ fn dated(
     if counter.iter().any(|s| s.labels.get("instance") != first) {
         return None;
     }
-    let answered = |row: &&Observation| row.outcome.answered();
-    let mut sent: Vec<Nanos> = record.rows.iter().filter_map(Observation::sent).collect();
-    let mut done: Vec<Nanos> = record
-        .rows
-        .iter()
-        .filter(answered)
-        .map(|r| r.done)
-        .collect();
-    sent.sort_unstable();
-    done.sort_unstable();
-    let expected = done.len() as u64;
+    let instants = Instants::of(record);
+    let expected = instants.answered;
     let lacking = usize::try_from(expected.saturating_sub(counted)).ok()?;
     let beyond = usize::try_from(counted.saturating_sub(expected)).ok()?;
     let wall = |at: Nanos| i128::from(record.facts.wall(at).0);
@@ -113,13 +106,13 @@ fn dated(
     for (at, count) in grown {
         let at = i128::from(at) * 1_000_000;
         // Read before the next was answered …
-        if let Some(next) = done.get(count.saturating_add(lacking)) {
-            ahead.push(at - wall(*next));
+        if let Some(next) = instants.done(count.saturating_add(lacking)) {
+            ahead.push(at - wall(next));
         }
         // … and after the last was sent; a scrape is dated when it begins and may take an interval.
-        let last = count.checked_sub(beyond + 1).and_then(|n| sent.get(n));
-        if let Some(last) = last {
-            behind.push(wall(*last) - i128::from(interval_ms) * 1_000_000 - at);
+        let last = count.checked_sub(beyond + 1);
+        if let Some(last) = last.and_then(|n| instants.sent(n)) {
+            behind.push(wall(last) - i128::from(interval_ms) * 1_000_000 - at);
         }
     }
     // The median: a service may count an answer a moment after it was read, on a machine that stalls.
@@ -128,6 +121,70 @@ fn dated(
         bounds.get(bounds.len() / 2).map_or(0, |ns| *ns.max(&0)) as f64 / 1e9
     };
     Some((shown(ahead), shown(behind)))
+}
+
+/// When the n-th request was sent, and when the n-th answer was there.
+struct Instants<'a> {
+    sent: Vec<Nanos>,
+    done: Vec<Nanos>,
+    answered: u64,
+    /// Where not all requests have a row: the second of each is known.
+    seconds: Option<&'a [SecondCount]>,
+}
+
+impl<'a> Instants<'a> {
+    fn of(record: &RunRecord<'a>) -> Self {
+        if let Some(sampled) = tally::of(record) {
+            return Self {
+                sent: Vec::new(),
+                done: Vec::new(),
+                answered: sampled.cells.iter().map(Cell::answered).sum(),
+                seconds: Some(&sampled.seconds),
+            };
+        }
+        let answered = record.rows.iter().filter(|row| row.outcome.answered());
+        let mut sent: Vec<Nanos> = record.rows.iter().filter_map(Observation::sent).collect();
+        let mut done: Vec<Nanos> = answered.map(|row| row.done).collect();
+        sent.sort_unstable();
+        done.sort_unstable();
+        Self {
+            answered: done.len() as u64,
+            sent,
+            done,
+            seconds: None,
+        }
+    }
+
+    /// At the earliest.
+    fn sent(&self, n: usize) -> Option<Nanos> {
+        match self.seconds {
+            Some(seconds) => second_of(seconds, n, |second| second.sent),
+            None => self.sent.get(n).copied(),
+        }
+    }
+
+    /// At the latest.
+    fn done(&self, n: usize) -> Option<Nanos> {
+        match self.seconds {
+            Some(seconds) => second_of(seconds, n, |second| second.answered)
+                .map(|second| Nanos(second.0 + 1_000_000_000)),
+            None => self.done.get(n).copied(),
+        }
+    }
+}
+
+/// The beginning of the second that holds the `n`-th, from 0.
+fn second_of(
+    seconds: &[SecondCount],
+    n: usize,
+    count: impl Fn(&SecondCount) -> u64,
+) -> Option<Nanos> {
+    let mut before = 0;
+    let place = seconds.iter().position(|second| {
+        before += count(second);
+        before > n as u64
+    })?;
+    Some(Nanos(place as u64 * 1_000_000_000))
 }
 
 /// Times of scrapes during the load, milliseconds, and how far the counter had grown by then; `None`

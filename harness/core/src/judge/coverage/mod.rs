@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::RunRecord;
+use super::tally;
 use crate::query::{Backend, Query};
+use crate::record::sampled::Cell;
 use crate::report::model::{Coverage, Finding, SourceCoverage};
 use crate::units::Nanos;
 
@@ -91,10 +93,20 @@ pub(super) fn survey(record: &RunRecord) -> Survey {
     let count = |keep: fn(&crate::observation::Observation) -> bool| {
         record.rows.iter().filter(|r| keep(r)).count() as u64
     };
+    let (sent, answered) = match tally::of(record) {
+        Some(sampled) => (
+            sampled.cells.iter().map(|cell| cell.sent).sum(),
+            sampled.cells.iter().map(Cell::answered).sum(),
+        ),
+        None => (
+            count(|r| r.sent().is_some()),
+            count(|r| r.outcome.answered()),
+        ),
+    };
     let mut survey = Survey {
         coverage: Coverage {
-            sent: count(|r| r.sent().is_some()),
-            answered: count(|r| r.outcome.answered()),
+            sent,
+            answered,
             sources: Vec::new(),
         },
         versions: BTreeSet::new(),

@@ -313,6 +313,7 @@ fn merged(r: &mut super::Run) {
                 scheduled: r.rows.iter().filter(|row| is_of(r, row, index)).count() as u64,
                 ..r.facts.generator.clone()
             },
+            counts: None,
         })
         .to_vec();
 }

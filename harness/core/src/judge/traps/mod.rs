@@ -17,6 +17,7 @@ mod generator;
 mod logs;
 mod metrics;
 mod published;
+mod sampled;
 mod statistics;
 mod traces;
 
@@ -109,6 +110,7 @@ fn traps() -> Vec<Trap> {
         clocks::of_backends(),
         generator::traps(),
         statistics::traps(),
+        sampled::traps(),
         published::traps(),
     ]
     .into_iter()

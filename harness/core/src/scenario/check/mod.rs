@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{AbortRule, Dur, Fault, FaultKind, Scenario};
+use super::{AbortRule, Dur, FEWEST_ROWS, Fault, FaultKind, Scenario};
 
 mod load;
 mod request;
@@ -94,6 +94,7 @@ impl Scenario {
             self.spec.validity.late_sends.over,
         );
         self.timer_slack(&mut found);
+        self.rows(&mut found);
         for (index, rule) in self.spec.abort.iter().enumerate() {
             abort(&format!("spec.abort[{index}]"), rule, &mut found);
         }
@@ -108,6 +109,17 @@ impl Scenario {
                 "spec.timerSlack",
                 format!("`{slack}` is more than half of validity.lateSends.over, `{late}`: requests that wait for others would count as sent late"),
                 "leave it out (1ms), or write 0s where every request is to be sent at its instant",
+            );
+        }
+    }
+
+    fn rows(&self, found: &mut Found) {
+        let rows = self.spec.record.rows;
+        if rows < FEWEST_ROWS {
+            found.add(
+                "spec.record.rows",
+                format!("{rows} rows tell next to nothing of a run"),
+                format!("at least {FEWEST_ROWS}; leave it out for 1,000,000"),
             );
         }
     }
