@@ -101,6 +101,10 @@ pub async fn run(options: RunOptions) -> Result<u8, Failure> {
     if options.shard.is_part() {
         shardable(&inputs.scenario).map_err(Failure::Config)?;
     }
+    // Before there is a directory, which would stand in the way of the next try.
+    if options.start_at.is_some_and(|at| at <= wall_now()) {
+        return Err(Failure::Config(late(options.start_at.unwrap_or_default())));
+    }
     let progress = Progress::new(options.quiet);
     let name = &inputs.scenario.metadata.name;
     let out = options
@@ -154,6 +158,11 @@ pub async fn run(options: RunOptions) -> Result<u8, Failure> {
     }
     progress.say(&format!("report: {}", out.join("report.html").display()));
     Ok(report.exit_code)
+}
+
+fn late(start_at: UnixNanos) -> String {
+    let at = start_at.rfc3339();
+    format!("--start-at {at} has passed: give it more time")
 }
 
 /// Whether several processes can send a scenario's load together: all must see one target and one
@@ -384,12 +393,8 @@ async fn load(
     let log = dir.requests_log().map_err(keep)?;
     let clock = match part.start_at {
         None => Clock::starting_on_a_second(LEAD),
-        Some(at) => Clock::starting_at(at).ok_or_else(|| {
-            let at = at.rfc3339();
-            Failure::Config(format!(
-                "--start-at {at} had passed when everything was ready: give it more time"
-            ))
-        })?,
+        Some(at) => Clock::starting_at(at)
+            .ok_or_else(|| Failure::Config(format!("{}, when everything was ready", late(at))))?,
     };
     facts.started = clock.started();
     let options = SendOptions::of(&scenario, &inputs.base).map_err(Failure::Config)?;

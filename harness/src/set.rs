@@ -143,9 +143,12 @@ fn place<'a>(tree: &'a mut Value, path: &[Step]) -> Result<&'a mut Value, String
                 let items = now.as_array_mut().into_iter().flatten();
                 let mut named =
                     items.filter(|item| item.get("name") == Some(&name.as_str().into()));
-                named
-                    .next()
-                    .ok_or_else(|| format!("no element has the name `{name}`"))?
+                named.next().ok_or_else(|| {
+                    let number = name.parse::<u32>();
+                    let number = number.map(|n| format!("; by its number it is `[{n}]`"));
+                    let number = number.unwrap_or_default();
+                    format!("no element has the name `{name}`{number}")
+                })?
             }
             Step::Key(name) => {
                 if now.is_null() {
@@ -222,6 +225,7 @@ spec:
             ("spec.sparkle=1", "unknown field `sparkle`"),
             ("loads[3].vus=1", "there are 1 elements"),
             ("loads.fast.vus=1", "no element has the name `fast`"),
+            ("loads.0.vus=1", "by its number it is `[0]`"),
             ("seed.x=1", "stands below a plain value"),
             ("loads[0].stages[0].rate=200", "is not a rate"),
             ("loads[0].vus=5", "an open load has no users"),

@@ -244,3 +244,25 @@ fn what_shards_cannot_share_is_refused() {
     command.args(["--retries", "1"]);
     assert_eq!(command.output().unwrap().status.code(), Some(2));
 }
+
+/// It leaves no directory behind, which would stand in the way of the next try.
+#[test]
+fn a_start_that_has_passed_is_refused_before_anything_begins() {
+    let keep = lay_out(&scenario("http://127.0.0.1:1", 7), &slo());
+    let out = keep.path().join("run");
+    let mut command = harness();
+    command
+        .arg("run")
+        .arg(keep.path().join("scenario.yaml"))
+        .args(["--shard", "0/2", "--start-at", "2020-01-01T00:00:00Z"])
+        .arg("--out")
+        .arg(&out);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    let said = told(&output);
+    assert!(
+        said.contains("--start-at 2020-01-01T00:00:00Z has passed"),
+        "{said}"
+    );
+    assert!(!out.exists());
+}

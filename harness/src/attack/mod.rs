@@ -261,8 +261,13 @@ fn written_down(args: &AttackArgs) -> Result<Inputs, Failure> {
     if !own.is_empty() {
         slos.push(("attack.yaml".to_owned(), own));
     }
-    inputs::of_texts("the command line", text + "\n", slos)
-        .map_err(|wrong| Failure::Config(wrong.to_string()))
+    const HERE: &str = "the command line";
+    inputs::of_texts(HERE, text + "\n", slos).map_err(|mut wrong| {
+        // Lines and columns of a text that nobody has seen.
+        let own = wrong.0.iter_mut().filter(|problem| problem.file == HERE);
+        own.for_each(|problem| problem.at = None);
+        Failure::Config(wrong.to_string())
+    })
 }
 
 fn scenario(args: &AttackArgs) -> Result<Value, String> {

@@ -126,6 +126,11 @@ fn what_cannot_be_is_refused() {
     assert!(refused("127.0.0.1:1/").contains("is no"));
     assert!(refused("http://a:b@127.0.0.1:1/").contains("credentials"));
     assert!(refused("-H oops http://127.0.0.1:1/").contains("`oops` is no header"));
+    let ftp = refused("ftp://127.0.0.1:1/");
+    assert!(
+        ftp.starts_with("the command line: spec.target.url: "),
+        "{ftp}"
+    );
     for wrong in [
         "-q 0 http://h/",
         "-z 0s http://h/",
