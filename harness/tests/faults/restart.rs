@@ -210,7 +210,7 @@ spec:
   target: {{url: "http://127.0.0.1:1", timeout: 10s}}
   requests: [{requests}]
   loads:
-    - {{name: one, mix: {{{}}}, executor: constant-vus, vus: 2, stages: [{{phase: measure, for: 300ms}}]}}
+    - {{name: one, mix: {{{}}}, executor: constant-vus, vus: 2, stages: [{{phase: measure, for: 60s}}]}}
 "#,
             if requests.contains("name: b") {
                 "a: 1, b: 1"
