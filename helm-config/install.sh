@@ -14,7 +14,7 @@ usage: install.sh [install|uninstall|list] [options]
 
   --namespace NS         default: observability
   --object-storage DIR   an S3 of your own: DIR holds loki.yaml and tempo.yaml (see object-storage/external);
-                         MinIO is not installed, and the secrets loki-s3 and tempo-s3 must exist
+                         MinIO is not installed, and the secrets loki-s3 and tempo-s3 must exist (harness-s3 for distributed runs)
   --registry PREFIX      where the images target-service and harness are, e.g. registry.example/team;
                          without it those two are not installed
   --only NAME            only this release; can be given several times
@@ -162,6 +162,7 @@ case "$command" in
       secret minio-root rootUser=root 'rootPassword=*'
       secret loki-s3 accessKeyId=loki 'secretAccessKey=*'
       secret tempo-s3 accessKeyId=tempo 'secretAccessKey=*'
+      secret harness-s3 accessKeyId=harness 'secretAccessKey=*'
     else
       need_secret loki-s3 "accessKeyId, secretAccessKey"
       need_secret tempo-s3 "accessKeyId, secretAccessKey"
@@ -180,7 +181,7 @@ case "$command" in
     if [ "$delete_data" = yes ]; then
       run kubectl --namespace "$namespace" delete persistentvolumeclaim --ignore-not-found \
         minio prometheus-server grafana storage-loki-0 storage-tempo-0 harness-runs
-      run kubectl --namespace "$namespace" delete secret --ignore-not-found grafana-admin minio-root loki-s3 tempo-s3
+      run kubectl --namespace "$namespace" delete secret --ignore-not-found grafana-admin minio-root loki-s3 tempo-s3 harness-s3
     else
       printf 'volumes and secrets of %s stay; --delete-data removes them\n' "$namespace"
     fi

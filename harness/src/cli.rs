@@ -10,7 +10,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use harness_core::judge::BaselineWanted;
 use harness_core::record::baseline::Baselines;
 use harness_core::record::context::Production;
-use harness_core::scenario::Rate;
+use harness_core::scenario::{Dur, Rate};
 use harness_core::schedule::Shard;
 use harness_core::units::UnixNanos;
 use tracing_subscriber::EnvFilter;
@@ -26,7 +26,7 @@ use crate::init::{self, InitArgs};
 use crate::inputs::{self, Overrides};
 use crate::merge::{self, MergeArgs};
 use crate::output::{self, Format};
-use crate::publish::{self, Destinations, PublishArgs};
+use crate::publish::{self, PublishArgs, PublishToArgs};
 use crate::rejudge;
 use crate::run::{self, Failure, RunOptions};
 use crate::run_dir::{self, FinishedRun};
@@ -63,7 +63,7 @@ enum Command {
     /// Judge a finished run again, offline, from what it recorded.
     Judge(JudgeArgs),
     /// Put the runs of all shards of one schedule together and judge them as one run.
-    Merge(MergeArgs),
+    Merge(Box<MergeArgs>),
     /// Put load on one URL, without a scenario file.
     Attack(Box<AttackArgs>),
     /// Write a first scenario and its objectives for a URL.
@@ -149,6 +149,17 @@ fn production_rate(text: &str) -> Result<f64, String> {
     }
 }
 
+/// `i/N`, or `job/N` for a pod of an Indexed Job.
+fn shard(text: &str) -> Result<Shard, String> {
+    const INDEX: &str = "JOB_COMPLETION_INDEX";
+    let Some(of) = text.strip_prefix("job/") else {
+        return text.parse();
+    };
+    let index = std::env::var(INDEX)
+        .map_err(|_| format!("{INDEX} is not set: is this a pod of an Indexed Job?"))?;
+    format!("{index}/{of}").parse()
+}
+
 fn instant(text: &str) -> Result<UnixNanos, String> {
     UnixNanos::parse_rfc3339(text)
         .ok_or_else(|| "is no instant of RFC 3339, such as 2026-11-26T08:00:00Z".into())
@@ -230,10 +241,18 @@ struct RunArgs {
     /// A Grafana that reports link into.
     #[arg(long, value_name = "URL")]
     grafana: Option<String>,
-    /// Send part i of N of the schedule only, i from 0. The run is inconclusive by itself: `harness
-    /// merge` puts the shards together.
-    #[arg(long, value_name = "i/N", default_value = "0/1", conflicts_with_all = ["retries", "baseline"])]
+    /// Send part i of N of the schedule only, i from 0; job/N takes i from JOB_COMPLETION_INDEX, as
+    /// Kubernetes sets it. The run is inconclusive by itself: `harness merge` puts the shards together.
+    #[arg(long, value_name = "i/N", default_value = "0/1", value_parser = shard, conflicts_with_all = ["retries", "baseline"])]
     shard: Shard,
+    /// Meet the other shards at s3://BUCKET/PREFIX, or in a directory that all of them see, begin with
+    /// them at one instant and put the results there; exit code 0 then says that they are there, and
+    /// `harness merge` gives the verdict. AWS_* of the environment are the credentials and endpoint.
+    #[arg(long, value_name = "PLACE", conflicts_with_all = ["start_at", "retries", "production_query"])]
+    results: Option<String>,
+    /// Longest that the shards wait for each other before the load.
+    #[arg(long, value_name = "TIME", default_value = "5m", requires = "results")]
+    start_within: Dur,
     /// Begin the load at this instant, by the wall clock: 2026-11-26T08:00:00Z. For shards, which have
     /// to begin together.
     #[arg(long, value_name = "TIME", value_parser = instant, conflicts_with = "retries")]
@@ -244,16 +263,8 @@ struct RunArgs {
     /// No progress on stderr.
     #[arg(long, short)]
     quiet: bool,
-    /// Remote-write the verdict and key figures to this Prometheus afterwards (base URL, or one with its
-    /// path).
-    #[arg(long, value_name = "URL")]
-    publish_prometheus: Option<String>,
-    /// Push a line of summary to this Loki afterwards.
-    #[arg(long, value_name = "URL")]
-    publish_loki: Option<String>,
-    /// Annotate this Grafana afterwards; the token is GRAFANA_TOKEN of the environment.
-    #[arg(long, value_name = "URL")]
-    publish_grafana: Option<String>,
+    #[command(flatten)]
+    publish: PublishToArgs,
     #[command(flatten)]
     over: OverArgs,
 }
@@ -381,7 +392,7 @@ fn execute(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Run(args) => in_runtime(run::run(args.into())),
         Command::Judge(args) => judge(&args),
-        Command::Merge(args) => in_runtime(merge::merge(args)),
+        Command::Merge(args) => in_runtime(merge::merge(*args)),
         Command::Attack(args) => in_runtime(attack::attack(&args)),
         Command::Init(args) => {
             let files = init::init(&args)?;
@@ -473,13 +484,10 @@ impl From<RunArgs> for RunOptions {
                 .or(args.beside.production_rate.map(Production::Rate)),
             shard: args.shard,
             start_at: args.start_at,
+            results: args.results.map(|place| (place, args.start_within.0)),
             quiet: args.quiet,
             format: args.format,
-            publish: Destinations {
-                prometheus: args.publish_prometheus,
-                loki: args.publish_loki,
-                grafana: args.publish_grafana,
-            },
+            publish: args.publish.into(),
         }
     }
 }

@@ -4,8 +4,8 @@
 //! evidence ([`embedded`]), the [`target`] and the load ([`drive`], [`send`], [`trace`],
 //! [`recorder`]), waits until the telemetry is complete ([`settle`], [`backends`]), seals the
 //! [`run_dir`] and has it judged from there ([`output`]): a live verdict and one made offline take
-//! the same road. `rejudge` puts new questions to the evidence of an old run, `merge` puts the runs of
-//! a schedule's shards together.
+//! the same road. `rejudge` puts new questions to the evidence of an old run, [`merge`] puts the runs of
+//! a schedule's shards together, which meet and leave their results at a place of [`results`].
 
 mod alarm;
 pub mod attack;
@@ -34,6 +34,7 @@ pub mod publish;
 pub mod recorder;
 mod redact;
 mod rejudge;
+pub mod results;
 pub mod retry;
 pub mod run;
 pub mod run_dir;

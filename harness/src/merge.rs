@@ -1,6 +1,10 @@
 //! `harness merge`: the run directories of all shards of one schedule become one run, as if one process
 //! had sent it. Rows are taken over as they are; the backends, which saw all shards at once, are asked
 //! now. What does not belong together is refused: nothing is written that could be judged.
+//!
+//! Given a place of results it is the gate of a distributed run: it waits until every shard has delivered,
+//! and leaves there what the backends answered, so that it gives the same verdict again from the place
+//! alone.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -13,8 +17,7 @@ use harness_core::observation::Observation;
 use harness_core::record::context::{Context, ShardCounts, ShardRun};
 use harness_core::record::sampled::{Cell, Sampled, keeps, level};
 use harness_core::record::{AnswerBook, Generator, RunFacts, Settled};
-use harness_core::report::model::Report;
-use harness_core::scenario::Scenario;
+use harness_core::scenario::{Dur, Scenario};
 use harness_core::schedule::Shard;
 use harness_core::units::Nanos;
 
@@ -24,9 +27,11 @@ use crate::clock::wall_now;
 use crate::inputs::{self, Inputs};
 use crate::output::{self, Format};
 use crate::progress::Progress;
+use crate::publish::{self, PublishToArgs};
 use crate::redact::redact;
+use crate::results::{self, Gathered, Store};
 use crate::run::{self, Failure};
-use crate::run_dir::{self, RunDir, RunDirError, Sealed};
+use crate::run_dir::{self, FinishedRun, RunDir, RunDirError, Sealed};
 use crate::settle::Settling;
 use crate::signals::Signals;
 use crate::stage::Stage;
@@ -34,9 +39,16 @@ use crate::stage::Stage;
 /// What `harness merge` was asked.
 #[derive(Debug, clap::Args)]
 pub struct MergeArgs {
-    /// The run directories of all shards, in any order.
-    #[arg(required = true, num_args = 2.., value_name = "RUN_DIR")]
-    shards: Vec<PathBuf>,
+    /// The run directories of all shards, in any order; or the place where they put their results:
+    /// s3://BUCKET/PREFIX or a directory.
+    #[arg(required = true, num_args = 1.., value_name = "RUN_DIR | PLACE")]
+    from: Vec<String>,
+    /// Longest that results are waited for at a place; what is missing then makes the run invalid.
+    #[arg(long, value_name = "TIME", default_value = "0s")]
+    wait: Dur,
+    /// How many shards there have to be; else the run's own start says it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    shards: Option<u32>,
     /// The merged run's directory; must not exist or be empty.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -58,6 +70,8 @@ pub struct MergeArgs {
     /// No progress on stderr.
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    publish: PublishToArgs,
 }
 
 /// Merges, and judges what came of it.
@@ -66,37 +80,88 @@ pub struct MergeArgs {
 /// When a directory is none of a run, or the merged one cannot be written. Shards that do not belong
 /// together are no error of this kind: they are said, and the exit code is that of an invalid run.
 pub async fn merge(args: MergeArgs) -> Result<u8, Failure> {
+    let progress = Progress::new(args.quiet);
+    // Fetched results lie beside the merged run while it is made.
+    let mut fetched = None;
+    let mut place = None;
+    let dirs = match &args.from[..] {
+        [one] if results::is_place(one) => {
+            let store = Store::open(one).map_err(Failure::Config)?;
+            let beside = args.out.parent().filter(|dir| !dir.as_os_str().is_empty());
+            let beside = beside.unwrap_or(Path::new("."));
+            let into = std::fs::create_dir_all(beside)
+                .and_then(|()| tempfile::Builder::new().prefix(".shards-").tempdir_in(beside))
+                .map_err(|error| Failure::Config(format!("{}: {error}", beside.display())))?;
+            let gathered =
+                results::gather(&store, args.shards, args.wait.0, into.path(), &progress).await;
+            progress.finish();
+            let gathered = match gathered {
+                Ok(gathered) => gathered,
+                Err(wrong) => return Ok(refuse(&wrong)),
+            };
+            fetched = Some(into);
+            let dirs = gathered.dirs.clone();
+            place = Some((store, gathered));
+            dirs
+        }
+        [one] => {
+            let why = "is no place of results; name the run directories of all shards, or where they put their results";
+            return Err(Failure::Config(format!("{one}: {why}")));
+        }
+        many => many.iter().map(PathBuf::from).collect(),
+    };
+    let (shards, owns) = match sound(&dirs)? {
+        Ok(sound) => sound,
+        Err(wrong) => return Ok(refuse(&wrong)),
+    };
+    if let Some(wrong) = place.as_ref().and_then(|(_, gathered)| unlike(&shards, gathered)) {
+        return Ok(refuse(&[wrong]));
+    }
+    let finished = match put_together(&args, &shards, owns, place.as_ref(), &progress).await? {
+        Ok(finished) => finished,
+        Err(wrong) => return Ok(refuse(&[wrong])),
+    };
+    drop(fetched);
+    let report = output::judge_finished(&finished, None).map_err(Failure::Internal)?;
+    output::write_reports(&args.out, &report).map_err(Failure::Internal)?;
+    output::print(&report, args.format).map_err(Failure::Internal)?;
+    if let Some((store, Gathered { judged: None, .. })) = &place
+        && let Err(why) = store.keep(&args.out, &finished.facts).await
+    {
+        eprintln!(
+            "harness: what the backends answered is in {} alone, not at {}: {why}",
+            args.out.display(),
+            store.name()
+        );
+    }
+    let ended = finished.facts.started.plus(finished.facts.drained);
+    for wrong in publish::publish(&report, ended, &args.publish.into()).await {
+        eprintln!("harness: {wrong}");
+    }
+    progress.say(&format!("report: {}", args.out.join("report.html").display()));
+    Ok(report.exit_code)
+}
+
+/// Shards in their order, and what the rows of each are.
+type Sound = (Vec<Sealed>, Vec<Own>);
+
+/// The shards of these directories in their order, or why they are none of one schedule: one sentence each.
+fn sound(dirs: &[PathBuf]) -> Result<Result<Sound, Vec<String>>, Failure> {
     let mut shards = Vec::new();
-    for dir in &args.shards {
+    for dir in dirs {
         match run_dir::open(dir) {
             Ok(run) => shards.push(run),
             Err(error @ (RunDirError::Unfinished { .. } | RunDirError::Changed { .. })) => {
-                return Ok(refuse(&[error.to_string()]));
+                return Ok(Err(vec![error.to_string()]));
             }
             Err(error) => return Err(Failure::Config(error.to_string())),
         }
     }
     let wrong = strangers(&shards);
     if !wrong.is_empty() {
-        return Ok(refuse(&wrong));
+        return Ok(Err(wrong));
     }
     shards.sort_by_key(|run| run.facts.context.shard);
-    let foreign = |run: &Sealed, scenario: &Scenario, own: &mut Own| -> Result<(), RunDirError> {
-        let mine = run.facts.context.shard.unwrap_or_default();
-        run.each_row(|row| match Shard::of_request(scenario, row.id, mine.of()) {
-            shard if shard == mine => {
-                own.take(&row);
-                Ok(())
-            }
-            shard => Err(RunDirError::Changed {
-                path: run.dir.join("requests.jsonl"),
-                what: format!(
-                    "request {} belongs to shard {shard}, not to {mine}",
-                    row.id.0
-                ),
-            }),
-        })
-    };
     let scenario = Scenario::parse(&shards[0].scenario, "scenario.yaml")
         .map_err(|wrong| Failure::Config(wrong.to_string()))?;
     let objectives = harness_core::objective::parse(&shards[0].slos)
@@ -106,13 +171,47 @@ pub async fn merge(args: MergeArgs) -> Result<u8, Failure> {
         let mut own = Own::new(&scenario, &objectives);
         match foreign(run, &scenario, &mut own) {
             Ok(()) => owns.push(own),
-            Err(error @ RunDirError::Changed { .. }) => return Ok(refuse(&[error.to_string()])),
+            Err(error @ RunDirError::Changed { .. }) => return Ok(Err(vec![error.to_string()])),
             Err(error) => return Err(Failure::Config(error.to_string())),
         }
     }
-    let report = put_together(&args, &shards, owns).await?;
-    output::print(&report, args.format).map_err(Failure::Internal)?;
-    Ok(report.exit_code)
+    Ok(Ok((shards, owns)))
+}
+
+/// Whether every row of a shard is its own; counts them on the way.
+fn foreign(run: &Sealed, scenario: &Scenario, own: &mut Own) -> Result<(), RunDirError> {
+    let mine = run.facts.context.shard.unwrap_or_default();
+    run.each_row(|row| match Shard::of_request(scenario, row.id, mine.of()) {
+        shard if shard == mine => {
+            own.take(&row);
+            Ok(())
+        }
+        shard => Err(RunDirError::Changed {
+            path: run.dir.join("requests.jsonl"),
+            what: format!(
+                "request {} belongs to shard {shard}, not to {mine}",
+                row.id.0
+            ),
+        }),
+    })
+}
+
+/// What a run directory holds otherwise than its shard's manifest says, which came by the side of it.
+fn unlike(shards: &[Sealed], gathered: &Gathered) -> Option<String> {
+    let pairs = shards.iter().zip(&gathered.delivered);
+    let mut unlike = pairs.filter(|(run, said)| {
+        let facts = &run.facts;
+        facts.context.shard != Some(said.shard)
+            || facts.run_id != said.run_id
+            || facts.scenario_sha256 != said.common.scenario_sha256
+            || facts.context.start.as_ref() != Some(&said.start)
+            || facts.generator.scheduled != said.scheduled
+    });
+    let (_, said) = unlike.next()?;
+    Some(format!(
+        "the results of shard {} are not those that its manifest speaks of",
+        said.shard
+    ))
 }
 
 /// What one shard's rows are.
@@ -257,13 +356,15 @@ fn differences(a: &Sealed, b: &Sealed) -> Vec<&'static str> {
     missing.map(|(_, what)| what).collect()
 }
 
-/// Writes the merged run, has its backends asked, seals it, and judges it from there.
+/// Writes the merged run, has its backends asked, seals it, and reads it back. Where a gate has asked
+/// them before, its record is taken instead, if the very same shards come out as the same rows.
 async fn put_together(
     args: &MergeArgs,
     shards: &[Sealed],
     owns: Vec<Own>,
-) -> Result<Report, Failure> {
-    let progress = Progress::new(args.quiet);
+    place: Option<&(Store, Gathered)>,
+    progress: &Progress,
+) -> Result<Result<FinishedRun, String>, Failure> {
     let inputs = inputs(args, shards)?;
     let dir = RunDir::create(&args.out, &inputs.text, &shards[0].slos)
         .map_err(|error| Failure::Config(error.to_string()))?;
@@ -290,19 +391,30 @@ async fn put_together(
     facts.context.sampled = sampled;
     let requests = dir.requests().map_err(run::keep)?;
     run::derive(&dir, &inputs.scenario, &facts, &requests.rows, &live)?;
-
-    let answers = ask(&inputs, &mut facts, &requests.rows, &dir, &progress).await?;
+    if let Some((store, Gathered { judged: Some(judged), .. })) = place {
+        let merged = facts.context.shards.iter();
+        let merged: BTreeMap<String, String> = merged
+            .map(|run| (run.run_id.clone(), run.manifest_sha256.clone()))
+            .collect();
+        if merged != judged.merged {
+            return Ok(Err("a gate has judged this run, and these are not the shards that it merged".into()));
+        }
+        if let Err(why) = store.fetch_kept(judged, dir.path()).await {
+            return Ok(Err(format!("what a gate before this one was answered is not as it left it: {why}")));
+        }
+        progress.finish();
+        return match run_dir::read(dir.path()) {
+            Ok(finished) => Ok(Ok(finished)),
+            Err(error @ RunDirError::Changed { .. }) => Ok(Err(error.to_string())),
+            Err(error) => Err(run::keep(error)),
+        };
+    }
+    let answers = ask(&inputs, &mut facts, &requests.rows, &dir, progress).await?;
     progress.finish();
     let answers = redact(&mut facts, answers, &inputs.secrets);
     dir.seal(&facts, &answers, &requests).map_err(run::keep)?;
     let finished = run_dir::read_with(dir.path(), requests).map_err(run::keep)?;
-    let report = output::judge_finished(&finished, None).map_err(Failure::Internal)?;
-    output::write_reports(dir.path(), &report).map_err(Failure::Internal)?;
-    progress.say(&format!(
-        "report: {}",
-        dir.path().join("report.html").display()
-    ));
-    Ok(report)
+    Ok(Ok(finished))
 }
 
 /// The scenario and objectives of the shards, with the command line's backends.
@@ -383,6 +495,7 @@ fn facts(shards: &[Sealed], out: &Path) -> Result<RunFacts, RunDirError> {
             manifest_sha256: run_dir::manifest_sha256(&run.dir)?,
             started: run.facts.started,
             drained: run.facts.drained,
+            start: run.facts.context.start.clone(),
             generator: run.facts.generator.clone(),
             counts: None,
         });
@@ -396,6 +509,7 @@ fn facts(shards: &[Sealed], out: &Path) -> Result<RunFacts, RunDirError> {
         strict: all().any(|f| f.context.strict),
         earlier,
         shard: None,
+        start: None,
         shards: runs,
         ..facts.context
     };

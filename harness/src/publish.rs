@@ -29,6 +29,31 @@ pub struct Destinations {
     pub grafana: Option<String>,
 }
 
+/// Where a verdict goes that a command comes to.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PublishToArgs {
+    /// Remote-write the verdict and key figures to this Prometheus afterwards (base URL, or one with its
+    /// path).
+    #[arg(long, value_name = "URL")]
+    publish_prometheus: Option<String>,
+    /// Push a line of summary to this Loki afterwards.
+    #[arg(long, value_name = "URL")]
+    publish_loki: Option<String>,
+    /// Annotate this Grafana afterwards; the token is GRAFANA_TOKEN of the environment.
+    #[arg(long, value_name = "URL")]
+    publish_grafana: Option<String>,
+}
+
+impl From<PublishToArgs> for Destinations {
+    fn from(args: PublishToArgs) -> Self {
+        Self {
+            prometheus: args.publish_prometheus,
+            loki: args.publish_loki,
+            grafana: args.publish_grafana,
+        }
+    }
+}
+
 /// What `harness publish` was asked.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("to").required(true).multiple(true).args(["prometheus", "loki", "grafana"]))]

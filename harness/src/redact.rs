@@ -29,7 +29,8 @@ pub(crate) fn redact(facts: &mut RunFacts, answers: AnswerBook, secrets: &[Strin
             | Stop::AbortRule(why)
             | Stop::TargetUnreachable(why)
             | Stop::BackendUnreachable(why)
-            | Stop::CannotRecord(why),
+            | Stop::CannotRecord(why)
+            | Stop::NotStarted(why),
         ) => hide(why),
         None => {}
     }

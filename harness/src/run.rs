@@ -14,6 +14,7 @@ use harness_core::observation::{Observation, Outcome};
 use harness_core::record::baseline::Baselines;
 use harness_core::record::context::{Context, EarlierAttempt, Production};
 use harness_core::record::sampled::LoadEnd;
+use harness_core::record::together::Common;
 use harness_core::record::{
     AnswerBook, FaultApplied, Generator, RUN_SCHEMA, RunFacts, Settled, Stop, Target,
 };
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backends;
 use crate::baseline;
+use crate::cli::EXIT_INVALID;
 use crate::clock::{Clock, wall_now};
 use crate::columns;
 use crate::drive::{Drive, Gauges, Tell};
@@ -40,6 +42,7 @@ use crate::progress::Progress;
 use crate::publish::{self, Destinations};
 use crate::recorder::{self, Recorded, Recorder};
 use crate::redact::{hide, redact};
+use crate::results::{self, Meeting, Store};
 use crate::retry;
 use crate::run_dir::{self, FinishedRun, Requests, RunDir};
 use crate::send::{SendOptions, Sender};
@@ -73,6 +76,8 @@ pub struct RunOptions {
     pub shard: Shard,
     /// When the load is to begin, by the wall clock; at once where not given.
     pub start_at: Option<UnixNanos>,
+    /// Where the shards meet and put their results, and how long they wait for each other.
+    pub results: Option<(String, Duration)>,
     /// Nothing on stderr but errors.
     pub quiet: bool,
     /// Form of what is printed at the end.
@@ -105,6 +110,7 @@ pub async fn run(options: RunOptions) -> Result<u8, Failure> {
     if options.start_at.is_some_and(|at| at <= wall_now()) {
         return Err(Failure::Config(late(options.start_at.unwrap_or_default())));
     }
+    let meeting = meeting(&options, &inputs).map_err(Failure::Config)?;
     let progress = Progress::new(options.quiet);
     let name = &inputs.scenario.metadata.name;
     let out = options
@@ -125,7 +131,19 @@ pub async fn run(options: RunOptions) -> Result<u8, Failure> {
     let (dir, report, ended) = loop {
         let dir = retry::place(&out, number, most);
         context.attempt = retry::attempt(number, most, &earlier);
-        let (finished, report) = attempt(&options, &inputs, &dir, &context, &progress).await?;
+        let (finished, report) = attempt(
+            &options,
+            &inputs,
+            &dir,
+            &context,
+            meeting.as_ref(),
+            &progress,
+        )
+        .await?;
+        if let Some(meeting) = &meeting {
+            output::print(&report, options.format).map_err(Failure::Internal)?;
+            return Ok(hand_in(meeting, &dir, &finished, &report).await);
+        }
         if !retry::again(&report, number, most) {
             let ended = finished.facts.started.plus(finished.facts.drained);
             break (dir, report, ended);
@@ -188,6 +206,61 @@ fn shardable(scenario: &Scenario) -> Result<(), String> {
     }
 }
 
+/// Where the shards of a run meet, if they do.
+fn meeting(options: &RunOptions, inputs: &Inputs) -> Result<Option<Meeting>, String> {
+    let Some((place, within)) = &options.results else {
+        return Ok(None);
+    };
+    if !options.shard.is_part() {
+        return Err("--results is for the shards of a run: say which part this is by --shard".into());
+    }
+    let program = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+    let build = run_dir::sha256_file(&program).map_err(|error| error.to_string())?;
+    let slos: Vec<&String> = inputs.slos.iter().map(|(_, text)| text).collect();
+    let slos = serde_json::to_string(&slos).map_err(|error| error.to_string())?;
+    Ok(Some(Meeting {
+        store: Store::open(place).map_err(|error| format!("--results: {error}"))?,
+        within: *within,
+        common: Common {
+            scenario_sha256: run_dir::sha256(&inputs.text),
+            slo_sha256: run_dir::sha256(&slos),
+            files: digests(inputs),
+            seed: inputs.scenario.spec.seed,
+            harness_version: env!("CARGO_PKG_VERSION").into(),
+            build,
+        },
+    }))
+}
+
+/// Puts a shard's results where the gate looks for them. 0 says that they are there, and nothing of how
+/// the load went: that is for the gate to judge.
+async fn hand_in(meeting: &Meeting, dir: &Path, run: &FinishedRun, report: &Report) -> u8 {
+    let shard = run.facts.context.shard.unwrap_or_default();
+    let place = meeting.store.name();
+    if run.facts.context.start.is_none() {
+        eprintln!("harness: shard {shard} sent nothing, so there is nothing to deliver");
+        return report.exit_code.max(EXIT_INVALID);
+    }
+    match results::deliver(&meeting.store, dir, run, &meeting.common).await {
+        Ok(manifest) => {
+            eprintln!(
+                "harness: shard {shard} is delivered as {place}/{manifest}. It decides nothing: the verdict is that of `harness merge {place}`"
+            );
+            match report.reason_code.as_deref() {
+                Some("one_shard") => 0,
+                _ => report.exit_code,
+            }
+        }
+        Err(why) => {
+            eprintln!(
+                "harness: invalid run: the results of shard {shard} could not be delivered: {why}. They are in {}",
+                dir.display()
+            );
+            EXIT_INVALID
+        }
+    }
+}
+
 /// Digests of the files that the scenario names.
 fn digests(inputs: &Inputs) -> BTreeMap<String, String> {
     let files = inputs.datasets.iter();
@@ -209,6 +282,7 @@ pub(crate) async fn attempt(
     inputs: &Inputs,
     out: &Path,
     context: &Context,
+    meeting: Option<&Meeting>,
     progress: &Progress,
 ) -> Result<(FinishedRun, Report), Failure> {
     let run_id = run_id(&inputs.scenario.metadata.name);
@@ -237,6 +311,7 @@ pub(crate) async fn attempt(
             let part = Part {
                 shard: options.shard,
                 start_at: options.start_at,
+                meeting,
             };
             load(
                 inputs, baselines, part, &mut facts, &mut stage, &dir, &signals, progress,
@@ -308,7 +383,8 @@ pub(crate) fn why(stop: &Stop) -> &str {
         | Stop::AbortRule(why)
         | Stop::TargetUnreachable(why)
         | Stop::BackendUnreachable(why)
-        | Stop::CannotRecord(why) => why,
+        | Stop::CannotRecord(why)
+        | Stop::NotStarted(why) => why,
     }
 }
 
@@ -366,9 +442,33 @@ fn grafana(scenario: &Scenario) -> Option<Grafana> {
 
 /// Which part of the schedule is sent, and from when on.
 #[derive(Debug, Clone, Copy)]
-struct Part {
+struct Part<'a> {
     shard: Shard,
     start_at: Option<UnixNanos>,
+    meeting: Option<&'a Meeting>,
+}
+
+/// Waits for the other shards, and gives the start by our own clock.
+async fn meet(
+    meeting: &Meeting,
+    shard: Shard,
+    facts: &mut RunFacts,
+    signals: &Signals,
+    progress: &Progress,
+) -> Result<Clock, Stop> {
+    let met = tokio::select! {
+        met = meeting.meet(shard, &facts.run_id, progress) => met.map_err(Stop::NotStarted)?,
+        () = signals.first.cancelled() => {
+            return Err(Stop::Interrupted("a signal, before the load began".into()));
+        }
+    };
+    let at = met.by_own_clock();
+    facts.context.start = Some(met);
+    facts.started = at;
+    Clock::starting_at(at).ok_or_else(|| {
+        let at = at.rfc3339();
+        Stop::NotStarted(format!("the start at {at} (by its own clock) had passed when shard {shard} heard of it"))
+    })
 }
 
 /// The load itself, and then what [`ask`] does.
@@ -379,7 +479,7 @@ struct Part {
 async fn load(
     inputs: &Inputs,
     baselines: Option<&Baselines>,
-    part: Part,
+    part: Part<'_>,
     facts: &mut RunFacts,
     stage: &mut Stage,
     dir: &RunDir,
@@ -390,10 +490,20 @@ async fn load(
     let trace_seed = rand::rng().random::<u64>();
     let planner = Planner::new(&scenario, &inputs.datasets, trace_seed)
         .map_err(|wrong| Failure::Config(wrong.to_string()))?;
-    let log = dir.requests_log().map_err(keep)?;
-    let clock = match part.start_at {
-        None => Clock::starting_on_a_second(LEAD),
-        Some(at) => Clock::starting_at(at)
+    let mut log = dir.requests_log().map_err(keep)?;
+    let clock = match (part.meeting, part.start_at) {
+        (Some(meeting), _) => {
+            match meet(meeting, part.shard, facts, signals, progress).await {
+                Ok(clock) => clock,
+                Err(stop) => {
+                    facts.stop = Some(stop);
+                    log.close().map_err(keep)?;
+                    return Ok((AnswerBook::default(), dir.requests().map_err(keep)?));
+                }
+            }
+        }
+        (None, None) => Clock::starting_on_a_second(LEAD),
+        (None, Some(at)) => Clock::starting_at(at)
             .ok_or_else(|| Failure::Config(format!("{}, when everything was ready", late(at))))?,
     };
     facts.started = clock.started();
@@ -527,6 +637,10 @@ async fn load(
         facts.target.exited = Some(status.to_string());
     }
 
+    if let Some((meeting, start)) = part.meeting.zip(facts.context.start.as_mut()) {
+        // Where it cannot be had the results cannot be delivered either.
+        start.after = meeting.store.clock().await.ok();
+    }
     if part.shard.is_part() {
         // What the backends hold is of all shards: it is asked about when they are merged.
         facts.settled.until = wall_now();

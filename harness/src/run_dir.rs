@@ -487,6 +487,19 @@ pub fn manifest_sha256(dir: &Path) -> Result<String, RunDirError> {
     sha256_file(&judged(dir).join("manifest.json"))
 }
 
+/// Every file of a finished run that its manifest names, and the manifest itself.
+///
+/// # Errors
+/// When there is no manifest or it cannot be read.
+pub fn files(dir: &Path) -> Result<Vec<String>, RunDirError> {
+    let manifest: Manifest = read_json(&dir.join(MANIFEST))?;
+    let names = manifest.files.into_keys();
+    Ok(names.chain([MANIFEST.to_owned()]).collect())
+}
+
+/// Name of the file that is written last.
+const MANIFEST: &str = "manifest.json";
+
 /// The directory that a verdict stands on: of a run with `--retries` its last whole attempt, else the
 /// directory itself.
 fn judged(dir: &Path) -> PathBuf {
@@ -544,7 +557,7 @@ fn pretty<T: Serialize>(value: &T, path: &Path) -> Result<String, RunDirError> {
         })
 }
 
-fn sha256_file(path: &Path) -> Result<String, RunDirError> {
+pub(crate) fn sha256_file(path: &Path) -> Result<String, RunDirError> {
     let mut hash = Sha256::new();
     let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(io_error(path))?);
     loop {
@@ -564,7 +577,7 @@ pub fn sha256(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -761,7 +774,7 @@ fn read_baselines(path: &Path) -> Result<Baselines, RunDirError> {
 }
 
 /// A relative path without `..`: a manifest from elsewhere must not make us read what it likes.
-fn is_plain(file: &str) -> bool {
+pub(crate) fn is_plain(file: &str) -> bool {
     Path::new(file)
         .components()
         .all(|part| matches!(part, Component::Normal(_)))

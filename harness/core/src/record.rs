@@ -12,6 +12,7 @@ pub mod baseline;
 pub mod clock;
 pub mod context;
 pub mod sampled;
+pub mod together;
 
 /// Version of the run directory's format.
 pub const RUN_SCHEMA: &str = "harness.run/v1";
@@ -43,6 +44,8 @@ pub enum Stop {
     BackendUnreachable(String),
     /// The disk did not take what was measured, and the load was ended for it; exit 1.
     CannotRecord(String),
+    /// The shards did not start together, so this one sent nothing; exit 12.
+    NotStarted(String),
 }
 
 /// What the generator knows of itself.

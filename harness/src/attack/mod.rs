@@ -158,12 +158,13 @@ pub async fn attack(args: &AttackArgs) -> Result<u8, Failure> {
         production: None,
         shard: Shard::WHOLE,
         start_at: None,
+        results: None,
         quiet: args.quiet,
         publish: crate::publish::Destinations::default(),
         format: Format::Terminal,
     };
     let context = Context::default();
-    let (run, report) = run::attempt(&options, &inputs, dir, &context, &progress).await?;
+    let (run, report) = run::attempt(&options, &inputs, dir, &context, None, &progress).await?;
     let judged = args.judges();
     let stdout = std::io::stdout();
     let color = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none();

@@ -124,6 +124,22 @@ fn wrong_values_are_refused() {
             format!(r#"{{{image}, "args": ["--retries", "1"]}}"#),
             "match",
         ),
+        (
+            "harness",
+            format!(r#"{{{image}, "args": ["--shard=0/2"]}}"#),
+            "--shard",
+        ),
+        // Nowhere to meet.
+        (
+            "harness",
+            format!(r#"{{{image}, "distributed": {{"enabled": true}}}}"#),
+            "shorter than",
+        ),
+        (
+            "harness",
+            format!(r#"{{{image}, "distributed": {{"results": "s3://key:secret@bucket/x"}}}}"#),
+            "match",
+        ),
     ] {
         let values = with(chart, &serde_json::from_str(&values).unwrap());
         let schema = jsonschema::validator_for(&schema(chart)).unwrap();
@@ -277,20 +293,25 @@ fn a_gate_runs_once_and_its_job_can_be_made_again_by_an_upgrade() {
             _ => continue,
         };
         jobs += 1;
-        // Trying again until it is green would be a false pass.
-        assert_eq!(spec["backoffLimit"], 0, "{name}");
+        // Trying again until it is green would be a false pass, and a shard that is made again sends twice.
+        let limit = match spec["completionMode"] == "Indexed" {
+            true => "backoffLimitPerIndex",
+            false => "backoffLimit",
+        };
+        assert_eq!(spec[limit], 0, "{name}");
         assert_eq!(spec["template"]["spec"]["restartPolicy"], "Never", "{name}");
         assert!(spec["activeDeadlineSeconds"].is_u64(), "{name}");
         let job = object["metadata"]["name"].as_str().unwrap();
         assert!(job.len() <= 63 && !job.contains('.'), "{job}");
         if object["kind"] == "Job" {
+            let indexed = spec["completionMode"] == "Indexed";
             assert!(
-                job.ends_with("-gate-1"),
+                job.ends_with(if indexed { "-shards-1" } else { "-gate-1" }),
                 "the revision is in the name: {job}"
             );
         }
     }
-    assert_eq!(jobs, 3);
+    assert_eq!(jobs, 5);
     let template = text(dir().join("charts/harness/templates/jobs.yaml"));
     assert!(template.contains("-gate-{{ .Release.Revision }}"));
 }
@@ -435,8 +456,10 @@ fn scenarios_in_charts_check_and_their_files_are_in_the_image() {
 
 #[test]
 fn the_gate_is_started_with_flags_that_harness_has() {
-    let help = harness().args(["run", "--help"]).output().unwrap();
-    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let help_of = |command: &str| {
+        let help = harness().args([command, "--help"]).output().unwrap();
+        String::from_utf8_lossy(&help.stdout).into_owned()
+    };
     for (name, object) in golden() {
         let Some(spec) =
             pod_spec(&object).filter(|spec| spec["containers"][0]["name"] == "harness")
@@ -450,7 +473,8 @@ fn the_gate_is_started_with_flags_that_harness_has() {
             .map(|arg| arg.as_str().unwrap())
             .collect();
         match args[0] {
-            "run" => {
+            command @ ("run" | "merge") => {
+                let help = help_of(command);
                 for flag in args.iter().filter(|arg| arg.starts_with("--")) {
                     let flag = flag.split('=').next().unwrap();
                     assert!(help.contains(flag), "{name}: {flag}");
@@ -458,5 +482,51 @@ fn the_gate_is_started_with_flags_that_harness_has() {
             }
             other => assert_eq!(other, "doctor", "{name}"),
         }
+    }
+}
+
+/// The value of `--flag=value` among a container's arguments.
+fn flag<'a>(spec: &'a Value, flag: &str) -> Option<&'a str> {
+    let args = spec["containers"][0]["args"].as_array()?;
+    let of = |arg: &'a Value| arg.as_str()?.strip_prefix(flag)?.strip_prefix('=');
+    args.iter().find_map(of)
+}
+
+#[test]
+fn shards_and_their_gate_speak_of_one_run() {
+    let jobs: Vec<Value> = golden()
+        .into_iter()
+        .filter(|(name, object)| name == "harness/distributed-values.yaml" && object["kind"] == "Job")
+        .map(|(_, object)| object)
+        .collect();
+    let [shards, gate] = &jobs[..] else {
+        panic!("shards and a gate, not {}", jobs.len());
+    };
+    let of = shards["spec"]["completions"].as_u64().unwrap();
+    assert_eq!(shards["spec"]["parallelism"].as_u64(), Some(of), "all at once");
+    assert_eq!(shards["spec"]["podReplacementPolicy"], "Failed");
+    let (sends, judges) = (pod_spec(shards).unwrap(), pod_spec(gate).unwrap());
+    assert_eq!(flag(sends, "--shard"), Some(&format!("job/{of}")[..]));
+    assert_eq!(flag(judges, "--shards"), Some(&of.to_string()[..]));
+    let place = flag(sends, "--results").unwrap();
+    assert_eq!(judges["containers"][0]["args"][1], place);
+    assert_eq!(place, "s3://harness-runs/runs/observability-harness-1");
+    // A verdict is published once, by who has it.
+    assert_eq!(flag(sends, "--publish-prometheus"), None);
+    assert!(flag(judges, "--publish-prometheus").is_some());
+    // It still has time to say who is missing.
+    let wait: u64 = flag(judges, "--wait").unwrap().trim_end_matches('s').parse().unwrap();
+    assert!(wait < gate["spec"]["activeDeadlineSeconds"].as_u64().unwrap());
+    // A volume that one node mounts cannot be every shard's.
+    assert!(sends["volumes"][0]["emptyDir"].is_object());
+    assert!(judges["volumes"][0]["persistentVolumeClaim"].is_object());
+    for spec in [sends, judges] {
+        let env = spec["containers"][0]["env"].as_array().unwrap();
+        let of = |name: &str| env.iter().find(|one| one["name"] == name).unwrap();
+        for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+            assert_eq!(of(name)["valueFrom"]["secretKeyRef"]["name"], "harness-s3");
+            assert!(of(name)["value"].is_null(), "{name} is written down");
+        }
+        assert_eq!(of("AWS_ENDPOINT_URL")["value"], "http://minio:9000");
     }
 }

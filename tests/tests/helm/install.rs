@@ -234,8 +234,8 @@ fn installing_again_changes_no_secret_and_shows_none() {
             }
         }
     }
-    // Four passwords, all different, in no argument and in nothing that is printed.
-    assert_eq!(values.len(), 4, "{made:?}");
+    // Five passwords, all different, in no argument and in nothing that is printed.
+    assert_eq!(values.len(), 5, "{made:?}");
     for value in &values {
         assert_eq!(values.iter().filter(|other| *other == value).count(), 1);
         assert!(!notes.contains(value.as_str()) && !first.contains(value.as_str()));

@@ -11,13 +11,12 @@ use super::RunRecord;
 use super::client;
 use super::tally;
 use super::validity::check;
+use crate::record::clock::ClockSeen;
+use crate::record::context::ShardRun;
+use crate::record::together::{self, MOST_APART};
 use crate::report::model::{ObjectiveResult, ValidityCheck, Verdict};
 use crate::schedule::Shard;
 use crate::units::RequestId;
-
-/// Most that shards may have started apart, nanoseconds: rows lie on the schedule's own axis, on which
-/// all shards start together.
-const APART: u64 = 500_000_000;
 
 /// The shard that a run is, if it is only one of several.
 pub(super) fn alone(record: &RunRecord) -> Option<Shard> {
@@ -57,7 +56,7 @@ pub(super) fn together(record: &RunRecord) -> Option<ValidityCheck> {
         let counts = run.counts.filter(|_| tally::of(record).is_some());
         counted.extend(counts.map(|counts| (run.shard, counts.requests)));
     }
-    let sent = |run: &&crate::record::context::ShardRun| {
+    let sent = |run: &&ShardRun| {
         counted.get(&run.shard).copied().unwrap_or(0) == run.generator.scheduled
     };
     let all: u64 = counted.values().sum();
@@ -76,13 +75,55 @@ pub(super) fn together(record: &RunRecord) -> Option<ValidityCheck> {
     );
     Some(check(
         "shards",
-        Some(whole && adds_up && apart <= APART && shards.iter().all(|run| sent(&run))),
+        Some(whole && adds_up && apart <= MOST_APART && shards.iter().all(|run| sent(&run))),
         value,
         &format!(
             "all {of}, each once with all of its rows, within {} ms",
-            APART / 1_000_000
+            MOST_APART / 1_000_000
         ),
         "merge every shard of one schedule once, and start them together with `--start-at`".into(),
+    ))
+}
+
+/// Whether shards that met began at the published instant, and by clocks that agree.
+pub(super) fn met(record: &RunRecord) -> Option<ValidityCheck> {
+    let shards = &record.facts.context.shards;
+    let starts: Vec<_> = shards.iter().filter_map(|run| run.start.as_ref()).collect();
+    let first = starts.first()?;
+    let seen = |run: &ShardRun| {
+        let start = run.start.as_ref()?;
+        Some([start.before, start.after?])
+    };
+    let clocks: Vec<[ClockSeen; 2]> = shards.iter().filter_map(seen).collect();
+    let apart = together::most_apart(clocks.iter().map(|clocks| &clocks[..]));
+    // Its own clock, and the published instant by it.
+    let began = |run: &&ShardRun| {
+        let start = run.start.as_ref();
+        start.map(|start| run.started.0.abs_diff(start.by_own_clock().0))
+    };
+    let late = shards.iter().max_by_key(|run| began(run))?;
+    let later = began(&late).unwrap_or(u64::MAX);
+    let same = starts.len() == shards.len() && starts.iter().all(|start| start.at == first.at);
+    let unseen = shards.iter().find(|run| seen(run).is_none());
+    let value = match (unseen, same) {
+        (Some(run), _) => format!(
+            "the clock of shard {} was not seen before and after its load",
+            run.shard
+        ),
+        (None, false) => "the shards were started at different instants".into(),
+        (None, true) => format!(
+            "clocks at most {apart} ms apart, shard {} began {} ms from the published instant",
+            late.shard,
+            later / 1_000_000
+        ),
+    };
+    let allowed = MOST_APART / 1_000_000;
+    Some(check(
+        "shard_clocks",
+        Some(unseen.is_none() && same && apart <= allowed && later <= MOST_APART),
+        value,
+        &format!("all started at one instant, within {allowed} ms, by clocks within {allowed} ms"),
+        "synchronise the clocks of the shards (NTP) and run again".into(),
     ))
 }
 

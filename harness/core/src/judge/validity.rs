@@ -22,6 +22,7 @@ pub(super) fn checks(record: &RunRecord, survey: &Survey) -> Vec<ValidityCheck> 
         late_sends(record),
     ];
     checks.extend(super::shards::together(record));
+    checks.extend(super::shards::met(record));
     checks.extend(super::generator::checks(record));
     checks.extend(faults_applied(record));
     checks.extend(expected_version(record, survey));

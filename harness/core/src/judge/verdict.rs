@@ -95,6 +95,11 @@ fn invalid(record: &RunRecord, validity: &[ValidityCheck]) -> Vec<(String, u8, S
                 1,
                 format!("the load was ended because it could not be recorded: {why}"),
             ),
+            Stop::NotStarted(why) => (
+                "not_started",
+                12,
+                format!("the shards did not start together: {why}"),
+            ),
         };
         found.push((code.to_owned(), exit, why));
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::UnixNanos;
 
-const SECOND: i128 = 1_000_000_000;
+const SECOND: u64 = 1_000_000_000;
 
 /// Where a clock lies against ours: its reading minus ours, in milliseconds.
 ///
@@ -29,13 +29,20 @@ impl ClockSeen {
     /// By one answer: its `Date`, and our time when the question was sent and when the answer was there.
     #[must_use]
     pub fn of(date: UnixNanos, sent: UnixNanos, received: UnixNanos) -> Self {
-        let date = i128::from(date.0);
+        Self::within(date, SECOND, sent, received)
+    }
+
+    /// By one reading that is cut off to a multiple of `grain` nanoseconds, made between these two of our
+    /// instants.
+    #[must_use]
+    pub fn within(read: UnixNanos, grain: u64, sent: UnixNanos, received: UnixNanos) -> Self {
+        let read = i128::from(read.0);
         let ms = |nanos: i128| i64::try_from(nanos.div_euclid(1_000_000)).unwrap_or(i64::MAX);
         Self {
             answers: 1,
             // Rounded outwards.
-            least_ms: ms(date - i128::from(received.0)),
-            most_ms: ms(date + SECOND - i128::from(sent.0)).saturating_add(1),
+            least_ms: ms(read - i128::from(received.0)),
+            most_ms: ms(read + i128::from(grain) - i128::from(sent.0)).saturating_add(1),
         }
     }
 

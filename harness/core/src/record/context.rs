@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Generator;
 use super::sampled::Sampled;
+use super::together::StartedTogether;
 use crate::report::model::Verdict;
 use crate::schedule::Shard;
 use crate::units::{Nanos, UnixNanos};
@@ -34,6 +35,9 @@ pub struct Context {
     /// With `--shard`: which part of the schedule this run sent. Such a run alone decides nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<Shard>,
+    /// With `--results`: how it came to start when it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartedTogether>,
     /// Of a merged run: the shards that it was put together from, by their numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shards: Vec<ShardRun>,
@@ -56,6 +60,9 @@ pub struct ShardRun {
     pub started: UnixNanos,
     /// When its last outcome was known.
     pub drained: Nanos,
+    /// How it came to start when it did, where the shards met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartedTogether>,
     /// What its generator knew of itself.
     pub generator: Generator,
     /// What it counted itself, where the merged run does not have the rows of all requests.

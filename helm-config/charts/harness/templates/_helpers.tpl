@@ -18,7 +18,8 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ .Values.persistence.existingClaim | default (printf "%s-runs" (include "harness.fullname" .)) }}
 {{- end }}
 
-{{- /* A pod that runs `harness`: root is the chart's context, args its arguments. */}}
+{{- /* A pod that runs `harness`: root is the chart's context, args its arguments; with results it reaches the S3, with scratch
+it keeps nothing. */}}
 {{- define "harness.pod" }}
 {{- $root := .root -}}
 restartPolicy: Never
@@ -47,9 +48,14 @@ containers:
       {{- range .args }}
       - {{ . | quote }}
       {{- end }}
-    {{- with $root.Values.env }}
+    {{- if or $root.Values.env .results }}
     env:
+      {{- if .results }}
+      {{- include "harness.s3" $root | nindent 6 }}
+      {{- end }}
+      {{- with $root.Values.env }}
       {{- toYaml . | nindent 6 }}
+      {{- end }}
     {{- end }}
     # The last lines of the report are the pod's last word: `kubectl describe pod` shows them.
     terminationMessagePolicy: FallbackToLogsOnError
@@ -65,7 +71,7 @@ containers:
       - {name: scenario, mountPath: /etc/harness, readOnly: true}
 volumes:
   - name: runs
-    {{- if $root.Values.persistence.enabled }}
+    {{- if and $root.Values.persistence.enabled (not .scratch) }}
     persistentVolumeClaim: {claimName: {{ include "harness.claim" $root }}}
     {{- else }}
     emptyDir: {}
@@ -94,9 +100,56 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{- define "harness.run" -}}
+{{- define "harness.s3" -}}
+{{- with .Values.distributed -}}
+- {name: AWS_REGION, value: {{ .region | quote }}}
+{{- with .endpoint }}
+- {name: AWS_ENDPOINT_URL, value: {{ . | quote }}}
+{{- end }}
+{{- if .secret }}
+- name: AWS_ACCESS_KEY_ID
+  valueFrom: {secretKeyRef: {name: {{ .secret }}, key: accessKeyId}}
+- name: AWS_SECRET_ACCESS_KEY
+  valueFrom: {secretKeyRef: {name: {{ .secret }}, key: secretAccessKey}}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "harness.runName" -}}
+{{ .Values.distributed.run | default (printf "%s-%s-%d" .Release.Namespace (include "harness.fullname" .) .Release.Revision) }}
+{{- end }}
+
+{{- define "harness.place" -}}
+{{ .Values.distributed.results | trimSuffix "/" }}/{{ include "harness.runName" . }}
+{{- end }}
+
+{{- define "harness.load" -}}
 {{- $args := list "run" "/etc/harness/scenario.yaml" "--quiet" }}
 {{- with .Values.expectVersion }}{{ $args = append $args (printf "--set=target.expectVersion=%s" .) }}{{ end }}
+{{- $args | toJson }}
+{{- end }}
+
+{{- define "harness.shard" -}}
+{{- $args := include "harness.load" . | fromJsonArray }}
+{{- $args = append $args (printf "--shard=job/%d" (int .Values.distributed.shards)) }}
+{{- $args = append $args (printf "--results=%s" (include "harness.place" .)) }}
+{{- $args = append $args (printf "--start-within=%s" .Values.distributed.startWithin) }}
+{{- concat $args .Values.args | toJson }}
+{{- end }}
+
+{{- /* It waits until two minutes before its own end, so that it can still say what is missing. */}}
+{{- define "harness.gate" -}}
+{{- $args := list "merge" (include "harness.place" .) "--quiet" (printf "--shards=%d" (int .Values.distributed.shards)) }}
+{{- $args = append $args (printf "--wait=%ds" (max 30 (sub .Values.gate.activeDeadlineSeconds 120))) }}
+{{- $args = append $args (printf "--out=/runs/%s" (include "harness.runName" .)) }}
+{{- range $to, $url := .Values.publish }}
+{{- with $url }}{{ $args = append $args (printf "--publish-%s=%s" $to .) }}{{ end }}
+{{- end }}
+{{- $args | toJson }}
+{{- end }}
+
+{{- define "harness.run" -}}
+{{- $args := include "harness.load" . | fromJsonArray }}
 {{- range $to, $url := .Values.publish }}
 {{- with $url }}{{ $args = append $args (printf "--publish-%s=%s" $to .) }}{{ end }}
 {{- end }}

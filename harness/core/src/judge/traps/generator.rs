@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::{Trap, gone, where_asked};
 use crate::observation::Outcome;
 use crate::query::Backend;
+use crate::record::clock::ClockSeen;
 use crate::record::context::ShardRun;
+use crate::record::together::StartedTogether;
 use crate::record::{FaultApplied, Generator, Stop};
 use crate::report::model::Gate;
 use crate::report::model::Verdict::{Fail, Inconclusive, Invalid, Pass};
@@ -26,7 +28,7 @@ pub(super) fn fault() -> Fault {
 }
 
 pub(super) fn traps() -> Vec<Trap> {
-    [run(), load(), streams(), shards()]
+    [run(), load(), streams(), shards(), met_wrongly()]
         .into_iter()
         .flatten()
         .collect()
@@ -309,6 +311,7 @@ fn merged(r: &mut super::Run) {
             manifest_sha256: String::new(),
             started: r.facts.started,
             drained: r.facts.drained,
+            start: None,
             generator: Generator {
                 scheduled: r.rows.iter().filter(|row| is_of(r, row, index)).count() as u64,
                 ..r.facts.generator.clone()
@@ -316,6 +319,77 @@ fn merged(r: &mut super::Run) {
             counts: None,
         })
         .to_vec();
+}
+
+/// The same, of shards that met before they began.
+fn met(r: &mut super::Run) {
+    merged(r);
+    let clock = ClockSeen {
+        answers: 5,
+        least_ms: -20,
+        most_ms: 20,
+    };
+    let at = r.facts.started;
+    for run in &mut r.facts.context.shards {
+        run.start = Some(StartedTogether {
+            at,
+            before: clock,
+            after: Some(clock),
+        });
+    }
+}
+
+fn start(r: &mut super::Run) -> &mut StartedTogether {
+    r.facts.context.shards[1].start.as_mut().unwrap()
+}
+
+fn moved(clock: &mut ClockSeen, ms: i64) {
+    clock.least_ms += ms;
+    clock.most_ms += ms;
+}
+
+fn met_wrongly() -> Vec<Trap> {
+    let invalid = |name, spoil| {
+        Trap::new(CLASS, name, Invalid, "shard_clocks", spoil)
+            .base(met)
+            .wrong("pass: every shard has all of its rows")
+    };
+    vec![
+        Trap::new(CLASS, "a shard whose clock is ten seconds behind, begun at the right instant", Invalid, "shards", |r| {
+            moved(&mut start(r).before, 10_000);
+            moved(start(r).after.as_mut().unwrap(), 10_000);
+            r.facts.context.shards[1].started.0 -= 10_000_000_000;
+        })
+        .base(met)
+        .wrong("pass: the barrier reckons with the offset")
+        .why("its spans and the windows that are asked for are by different clocks"),
+        invalid("a shard whose clock is just under half a second behind, give or take", |r| {
+            moved(&mut start(r).before, 490);
+            moved(start(r).after.as_mut().unwrap(), 490);
+            r.facts.context.shards[1].started.0 -= 490_000_000;
+        })
+        .why("with what is not known of the two it may be more than half a second"),
+        invalid("a shard's clock was set while the load went on", |r| {
+            moved(start(r).after.as_mut().unwrap(), 2_000);
+        })
+        .why("what it dated before and after does not fit together"),
+        invalid("a shard's clock was not seen again after its load", |r| {
+            start(r).after = None;
+        })
+        .why("what is not known is no evidence that it held"),
+        invalid("a shard's clock is known within a second only", |r| {
+            start(r).before.least_ms -= 1_000;
+        })
+        .why("it may have begun a second from the others"),
+        invalid("one shard did not meet the others", |r| {
+            r.facts.context.shards[1].start = None;
+        })
+        .why("when it began is its own word alone"),
+        invalid("a shard of another start", |r| {
+            start(r).at.0 += 60_000_000_000;
+        })
+        .why("the service never bore both halves at once"),
+    ]
 }
 
 fn shards() -> Vec<Trap> {
