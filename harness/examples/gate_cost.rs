@@ -81,7 +81,10 @@ fn main() {
     let mut cells: Vec<(u32, u64)> = args
         .map(|cell| {
             let (shards, requests) = cell.split_once(':').expect("SHARDS:REQUESTS");
-            (shards.parse().expect("SHARDS"), requests.parse().expect("REQUESTS"))
+            (
+                shards.parse().expect("SHARDS"),
+                requests.parse().expect("REQUESTS"),
+            )
         })
         .collect();
     if cells.is_empty() {
@@ -222,7 +225,14 @@ fn size(dir: &Path) -> f64 {
 }
 
 /// One shard's run directory.
-fn make(dir: &Path, scenario: &Scenario, text: &str, shard: Shard, all: u64, start: &StartedTogether) {
+fn make(
+    dir: &Path,
+    scenario: &Scenario,
+    text: &str,
+    shard: Shard,
+    all: u64,
+    start: &StartedTogether,
+) {
     let slos = [("slo.yaml".to_owned(), SLO.to_owned())];
     let run = RunDir::create(dir, text, &slos).expect("a run directory");
     let mut log = run.requests_log().expect("the log");

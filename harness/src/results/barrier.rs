@@ -55,7 +55,11 @@ impl Meeting {
             return Err(self.too_late(&start, run_id));
         }
         progress.moving("holding the clocks against each other".into());
-        let clock = self.store.clock().await.map_err(|error| error.to_string())?;
+        let clock = self
+            .store
+            .clock()
+            .await
+            .map_err(|error| error.to_string())?;
         let ready = Ready {
             schema: READY_SCHEMA.into(),
             member: Member {
@@ -197,9 +201,15 @@ impl Meeting {
     /// A whole second by the place's clock, far enough away that everybody has read of it: Tempo counts
     /// spans by whole seconds.
     async fn soon(&self, of: u32) -> Result<UnixNanos, String> {
-        let clock = self.store.clock().await.map_err(|error| error.to_string())?;
+        let clock = self
+            .store
+            .clock()
+            .await
+            .map_err(|error| error.to_string())?;
         let offset = clock.least_ms.midpoint(clock.most_ms);
-        let there = wall_now().0.saturating_add_signed(offset.saturating_mul(1_000_000));
+        let there = wall_now()
+            .0
+            .saturating_add_signed(offset.saturating_mul(1_000_000));
         let lead = LEAD + every(of) * 2;
         let soonest = there + u64::try_from(lead.as_nanos()).unwrap_or(u64::MAX / 2);
         Ok(UnixNanos(soonest.div_ceil(SECOND) * SECOND))

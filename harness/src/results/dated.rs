@@ -56,7 +56,10 @@ struct Noting {
 
 impl HttpService for Noting {
     // As the trait's `async fn` is expanded.
-    fn call<'a, 'b>(&'a self, request: HttpRequest) -> BoxFuture<'b, Result<HttpResponse, HttpError>>
+    fn call<'a, 'b>(
+        &'a self,
+        request: HttpRequest,
+    ) -> BoxFuture<'b, Result<HttpResponse, HttpError>>
     where
         'a: 'b,
         Self: 'b,
@@ -66,7 +69,10 @@ impl HttpService for Noting {
             let sent = wall_now();
             let answer = self.inner.execute(request).await?;
             let received = wall_now();
-            let asked = path.rsplit('/').next().is_some_and(|key| key.starts_with(NOTHING));
+            let asked = path
+                .rsplit('/')
+                .next()
+                .is_some_and(|key| key.starts_with(NOTHING));
             if asked && let Some(clock) = clock_of(answer.headers(), sent, received) {
                 let trip = Nanos(received.0.saturating_sub(sent.0)).as_duration();
                 let mut kept = self.dates.0.lock().unwrap_or_else(PoisonError::into_inner);

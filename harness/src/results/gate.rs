@@ -57,7 +57,10 @@ impl Store {
         };
         match self.create(GATE, &judged).await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(format!("another gate has judged this run; its record at {} stays", self.name())),
+            Ok(false) => Err(format!(
+                "another gate has judged this run; its record at {} stays",
+                self.name()
+            )),
             Err(error) => Err(error.to_string()),
         }
     }

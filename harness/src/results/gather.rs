@@ -55,7 +55,10 @@ pub async fn gather(
     }
     let judged: Option<Judged> = store.read(GATE).await.map_err(one)?;
     if let Some(judged) = judged.as_ref().filter(|j| j.schema != GATE_SCHEMA) {
-        let what = format!("format is `{}`, this version reads `{GATE_SCHEMA}`", judged.schema);
+        let what = format!(
+            "format is `{}`, this version reads `{GATE_SCHEMA}`",
+            judged.schema
+        );
         return Err(one(store.changed(GATE, what)));
     }
     let mut dirs = Vec::new();
@@ -63,7 +66,9 @@ pub async fn gather(
         progress.moving(format!("fetching shard {}", shard.shard));
         let name = named(shard.shard, &shard.run_id);
         let dir = into.join(&name);
-        fetch(store, &format!("{SHARDS}/{name}"), shard, &dir).await.map_err(one)?;
+        fetch(store, &format!("{SHARDS}/{name}"), shard, &dir)
+            .await
+            .map_err(one)?;
         dirs.push(dir);
     }
     Ok(Gathered {
@@ -79,11 +84,20 @@ async fn manifest(store: &Store, name: &str) -> Result<Delivered, StoreError> {
     let there: Option<Delivered> = store.read(name).await?;
     let there = there.ok_or_else(|| store.changed(name, "was there and is gone".into()))?;
     if there.schema != SHARD_SCHEMA {
-        let what = format!("format is `{}`, this version reads `{SHARD_SCHEMA}`", there.schema);
+        let what = format!(
+            "format is `{}`, this version reads `{SHARD_SCHEMA}`",
+            there.schema
+        );
         return Err(store.changed(name, what));
     }
     if *name != format!("{MANIFESTS}/{}.json", named(there.shard, &there.run_id)) {
-        return Err(store.changed(name, format!("is the manifest of shard {} of {}", there.shard, there.run_id)));
+        return Err(store.changed(
+            name,
+            format!(
+                "is the manifest of shard {} of {}",
+                there.shard, there.run_id
+            ),
+        ));
     }
     match there.objects.keys().find(|file| !is_plain(file)) {
         Some(file) => Err(store.changed(name, format!("names {file}, which lies outside"))),
@@ -91,11 +105,20 @@ async fn manifest(store: &Store, name: &str) -> Result<Delivered, StoreError> {
     }
 }
 
-async fn fetch(store: &Store, below: &str, shard: &Delivered, dir: &Path) -> Result<(), StoreError> {
+async fn fetch(
+    store: &Store,
+    below: &str,
+    shard: &Delivered,
+    dir: &Path,
+) -> Result<(), StoreError> {
     futures::stream::iter(&shard.objects)
         .map(|(file, object)| {
             let to = dir.join(file);
-            async move { store.download(&format!("{below}/{file}"), object, &to).await }
+            async move {
+                store
+                    .download(&format!("{below}/{file}"), object, &to)
+                    .await
+            }
         })
         .buffer_unordered(AT_ONCE)
         .try_collect()
@@ -124,7 +147,9 @@ async fn all_there(
                         return Err(wrong);
                     }
                     if seen.delivered.len() as u64 >= u64::from(start.of) {
-                        let Seen { start, delivered, .. } = seen;
+                        let Seen {
+                            start, delivered, ..
+                        } = seen;
                         return start.map(|start| (start, delivered)).ok_or_else(Vec::new);
                     }
                 }
@@ -148,7 +173,10 @@ struct Seen {
 async fn look(store: &Store) -> Result<Seen, StoreError> {
     let start: Option<Start> = store.read(START).await?;
     if let Some(start) = start.as_ref().filter(|start| start.schema != START_SCHEMA) {
-        let what = format!("format is `{}`, this version reads `{START_SCHEMA}`", start.schema);
+        let what = format!(
+            "format is `{}`, this version reads `{START_SCHEMA}`",
+            start.schema
+        );
         return Err(store.changed(START, what));
     }
     let ours = |mut names: Vec<String>| {
@@ -167,7 +195,10 @@ impl Seen {
     fn wrong(&self, start: &Start, shards: Option<u32>) -> Vec<String> {
         let mut wrong = start.refused.clone();
         if let Some(shards) = shards.filter(|shards| *shards != start.of) {
-            wrong.push(format!("the run has {} shards, {shards} were asked for", start.of));
+            wrong.push(format!(
+                "the run has {} shards, {shards} were asked for",
+                start.of
+            ));
         }
         let mut there: BTreeMap<u32, &str> = BTreeMap::new();
         for (index, run_id) in self.delivered.iter().filter_map(|name| parted(name)) {
@@ -177,7 +208,10 @@ impl Seen {
                     "shard {index}/{of} was delivered twice: by {other} and by {run_id}"
                 ));
             }
-            let member = start.members.iter().any(|m| m.shard.index() == index && m.run_id == run_id);
+            let member = start
+                .members
+                .iter()
+                .any(|m| m.shard.index() == index && m.run_id == run_id);
             if !member {
                 wrong.push(format!(
                     "{run_id} (shard {index}/{of}) took no part in the start; its results are of another run"

@@ -171,7 +171,11 @@ impl Store {
             builder = builder.with_allow_http(true);
         }
         Ok(Self {
-            store: Arc::new(builder.build().map_err(|error| format!("{name}: {error}"))?),
+            store: Arc::new(
+                builder
+                    .build()
+                    .map_err(|error| format!("{name}: {error}"))?,
+            ),
             prefix,
             name: format!("s3://{rest}"),
             dates,
@@ -186,7 +190,8 @@ impl Store {
     }
 
     fn key(&self, name: &str) -> Key {
-        name.split('/').fold(self.prefix.clone(), |key, part| key.join(part))
+        name.split('/')
+            .fold(self.prefix.clone(), |key, part| key.join(part))
     }
 
     fn refused(&self, name: &str, error: &dyn Display) -> StoreError {
@@ -240,16 +245,15 @@ impl Store {
     pub async fn create<T: Serialize>(&self, name: &str, value: &T) -> Result<bool, StoreError> {
         let text = serde_json::to_vec_pretty(value).map_err(|error| self.refused(name, &error))?;
         let key = self.key(name);
-        let put = self.store.put_opts(
-            &key,
-            text.clone().into(),
-            PutOptions::from(PutMode::Create),
-        );
+        let put = self
+            .store
+            .put_opts(&key, text.clone().into(), PutOptions::from(PutMode::Create));
         match put.await {
             Ok(_) => Ok(true),
-            Err(Error::AlreadyExists { .. }) => {
-                Ok(self.get(name).await?.is_some_and(|there| *there == text[..]))
-            }
+            Err(Error::AlreadyExists { .. }) => Ok(self
+                .get(name)
+                .await?
+                .is_some_and(|there| *there == text[..])),
             Err(error) => Err(self.refused(name, &error)),
         }
     }
@@ -285,8 +289,11 @@ impl Store {
         let mut from = tokio::fs::File::open(file)
             .await
             .map_err(|error| wrong(&format!("{}: {error}", file.display())))?;
-        let mut to =
-            object_store::buffered::BufWriter::with_capacity(Arc::clone(&self.store), self.key(name), PART);
+        let mut to = object_store::buffered::BufWriter::with_capacity(
+            Arc::clone(&self.store),
+            self.key(name),
+            PART,
+        );
         let mut hash = Sha256::new();
         let mut bytes = 0;
         let mut chunk = vec![0; 256 << 10];
@@ -327,7 +334,10 @@ impl Store {
             got => got.map_err(|error| wrong(&error))?,
         };
         if got.meta.size != want.bytes {
-            let what = format!("has {} bytes, the manifest says {}", got.meta.size, want.bytes);
+            let what = format!(
+                "has {} bytes, the manifest says {}",
+                got.meta.size, want.bytes
+            );
             return Err(self.changed(name, what));
         }
         if let Some(dir) = file.parent() {
@@ -385,7 +395,12 @@ impl Store {
             Ok(_) | Err(Error::NotFound { .. }) => {}
             Err(error) => return Err(self.refused(&name, &error)),
         }
-        let none = || self.refused(&name, &"the answer says not what time it is there (no Date)");
+        let none = || {
+            self.refused(
+                &name,
+                &"the answer says not what time it is there (no Date)",
+            )
+        };
         self.dates.of(key.as_ref()).ok_or_else(none)
     }
 }
@@ -413,7 +428,9 @@ fn every(of: u32) -> Duration {
 /// Whether this names a place of results, and not a run directory.
 #[must_use]
 pub fn is_place(name: &str) -> bool {
-    name.contains("://") || Path::new(name).join("ready").is_dir() || Path::new(name).join("manifests").is_dir()
+    name.contains("://")
+        || Path::new(name).join("ready").is_dir()
+        || Path::new(name).join("manifests").is_dir()
 }
 
 #[cfg(test)]

@@ -67,11 +67,27 @@ impl Meeting {
         command
     }
 
-    fn shard_of(&self, laid_out: &Path, name: &str, key: Option<&str>, within: &str) -> (PathBuf, Child) {
+    fn shard_of(
+        &self,
+        laid_out: &Path,
+        name: &str,
+        key: Option<&str>,
+        within: &str,
+    ) -> (PathBuf, Child) {
         let out = laid_out.join(name.replace('/', "-of-"));
         let mut command = self.harness();
-        command.arg("run").arg(laid_out.join("scenario.yaml")).arg("--quiet");
-        command.args(["--shard", name, "--results", &self.place, "--start-within", within]);
+        command
+            .arg("run")
+            .arg(laid_out.join("scenario.yaml"))
+            .arg("--quiet");
+        command.args([
+            "--shard",
+            name,
+            "--results",
+            &self.place,
+            "--start-within",
+            within,
+        ]);
         command.arg("--out").arg(&out);
         if let Some(key) = key {
             command.env("AWS_ACCESS_KEY_ID", key);
@@ -93,7 +109,11 @@ impl Meeting {
 
 /// Exit code and everything that was printed.
 fn ended(child: Child) -> (i32, String) {
-    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = child.wait_with_output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let told = format!("{}\n{}", text(&stdout), text(&stderr));
     assert!(!told.contains(SECRET), "{told}");
@@ -147,8 +167,12 @@ fn what_shards_deliver_is_judged_once_and_again_and_nothing_that_does_not_belong
     assert_eq!(report("again"), report("merged"));
     let key = |below: &str, ending: &str| {
         let objects = server.objects();
-        let found = objects.keys().find(|k| k.contains(below) && k.ends_with(ending));
-        found.unwrap_or_else(|| panic!("{below}…{ending} is not in {:?}", objects.keys())).clone()
+        let found = objects
+            .keys()
+            .find(|k| k.contains(below) && k.ends_with(ending));
+        found
+            .unwrap_or_else(|| panic!("{below}…{ending} is not in {:?}", objects.keys()))
+            .clone()
     };
     let whole = server.objects().clone();
     let restore = || *server.objects() = whole.clone();
@@ -158,7 +182,11 @@ fn what_shards_deliver_is_judged_once_and_again_and_nothing_that_does_not_belong
     let other = manifest.replace("distributed-", "duplicate-");
     let copy = whole[&manifest].clone();
     server.objects().insert(other, copy);
-    ends(ended(meeting.gate("none", &[])), 12, "shard 1/2 was delivered twice");
+    ends(
+        ended(meeting.gate("none", &[])),
+        12,
+        "shard 1/2 was delivered twice",
+    );
     restore();
 
     // Half-delivered is not delivered.
@@ -178,7 +206,11 @@ fn what_shards_deliver_is_judged_once_and_again_and_nothing_that_does_not_belong
     let lie = said.replace("\"shard\": \"1/2\"", "\"shard\": \"0/2\"");
     assert_ne!(lie, said);
     server.objects().insert(manifest.clone(), lie.into_bytes());
-    ends(ended(meeting.gate("none", &[])), 12, "is the manifest of shard 0/2");
+    ends(
+        ended(meeting.gate("none", &[])),
+        12,
+        "is the manifest of shard 0/2",
+    );
     restore();
     let answers = key("/gate/", "run.json");
     server.objects().get_mut(&answers).unwrap().push(b' ');
@@ -196,7 +228,11 @@ fn what_shards_deliver_is_judged_once_and_again_and_nothing_that_does_not_belong
     ends(ended(late), 12, "each run needs a place of its own");
     assert_eq!(server.objects().len(), before);
     ends(ended(meeting.gate("and-again", &[])), 0, "PASS");
-    ends(ended(meeting.gate("none", &["--shards", "3"])), 12, "3 were asked for");
+    ends(
+        ended(meeting.gate("none", &["--shards", "3"])),
+        12,
+        "3 were asked for",
+    );
 }
 
 #[test]
@@ -224,7 +260,11 @@ fn a_shard_that_never_comes_keeps_all_from_starting() {
     // And where not even the first came.
     let empty = Meeting::in_bucket(&S3::start());
     ends(ended(empty.gate("merged", &[])), 12, "there is no start at");
-    ends(ended(empty.gate("merged", &["--shards", "2"])), 12, "shard 1/2 is missing: it never became ready");
+    ends(
+        ended(empty.gate("merged", &["--shards", "2"])),
+        12,
+        "shard 1/2 is missing: it never became ready",
+    );
 }
 
 #[test]
@@ -237,7 +277,11 @@ fn a_shard_whose_clock_is_off_keeps_all_from_starting() {
         ends(ended(shard), 12, "the clocks of the shards may lie");
         assert!(rows(&dir).is_empty(), "nothing was sent");
     }
-    ends(ended(meeting.gate("merged", &[])), 12, "the clocks of the shards may lie");
+    ends(
+        ended(meeting.gate("merged", &[])),
+        12,
+        "the clocks of the shards may lie",
+    );
 }
 
 #[test]
@@ -258,20 +302,30 @@ fn what_a_full_bucket_refuses_stays_on_disk_and_the_run_is_invalid() {
     for status in [507, 403] {
         let server = S3::start();
         let meeting = Meeting::in_bucket(&server);
-        server.fail(move |method, key| match method == "PUT" && key.contains("/shards/00001.") {
-            true => Fault::Status(status),
-            false => Fault::No,
-        });
+        server.fail(
+            move |method, key| match method == "PUT" && key.contains("/shards/00001.") {
+                true => Fault::Status(status),
+                false => Fault::No,
+            },
+        );
         let shards = ["0/2", "1/2"].map(|name| meeting.shard(name));
         let [(_, first), (dir, second)] = shards;
         ends(ended(first), 0, "It decides nothing");
         ends(ended(second), 12, "could not be delivered");
         assert!(!rows(&dir).is_empty() && dir.join("manifest.json").exists());
-        ends(ended(meeting.gate("merged", &["--wait", "1s"])), 12, "shard 1/2 is missing: it took part");
+        ends(
+            ended(meeting.gate("merged", &["--wait", "1s"])),
+            12,
+            "shard 1/2 is missing: it took part",
+        );
         // Merged by hand, what is on the disks is a whole run.
         let mut by_hand = meeting.harness();
-        by_hand.arg("merge").args([meeting.laid_out.path().join("0-of-2"), dir]);
-        by_hand.arg("--out").arg(meeting.laid_out.path().join("by-hand"));
+        by_hand
+            .arg("merge")
+            .args([meeting.laid_out.path().join("0-of-2"), dir]);
+        by_hand
+            .arg("--out")
+            .arg(meeting.laid_out.path().join("by-hand"));
         ends(ended(by_hand.spawn().unwrap()), 0, "PASS");
     }
 }
@@ -296,13 +350,21 @@ fn an_upload_whose_answer_is_lost_is_one_upload() {
 fn a_bucket_that_does_not_know_us_is_said_and_the_secret_is_not() {
     let server = S3::start();
     let mut meeting = Meeting::in_bucket(&server);
-    meeting.env.retain(|(name, _)| *name != "AWS_SECRET_ACCESS_KEY");
-    meeting.env.push(("AWS_SECRET_ACCESS_KEY", "another-secret".into()));
+    meeting
+        .env
+        .retain(|(name, _)| *name != "AWS_SECRET_ACCESS_KEY");
+    meeting
+        .env
+        .push(("AWS_SECRET_ACCESS_KEY", "another-secret".into()));
     let (_, shard) = meeting.shard_of(meeting.laid_out.path(), "0/2", None, "1s");
     let (code, told) = ended(shard);
     assert!(!told.contains("another-secret"), "{told}");
     ends((code, told), 12, "SignatureDoesNotMatch");
-    ends(ended(meeting.gate("merged", &[])), 12, "SignatureDoesNotMatch");
+    ends(
+        ended(meeting.gate("merged", &[])),
+        12,
+        "SignatureDoesNotMatch",
+    );
     for (place, why) in [
         ("gs://bucket/x", "s3://BUCKET/PREFIX"),
         ("s3://bucket", "needs a prefix"),
@@ -318,16 +380,31 @@ fn a_bucket_that_does_not_know_us_is_said_and_the_secret_is_not() {
 #[test]
 fn a_pod_of_an_indexed_job_takes_its_number_from_it() {
     let keep = tempfile::tempdir().unwrap();
-    let meeting = Meeting::at(keep.path().join("results").display().to_string(), Vec::new());
+    let meeting = Meeting::at(
+        keep.path().join("results").display().to_string(),
+        Vec::new(),
+    );
     for (index, code, says) in [
         (Some("2"), 12, "shard 2/3"),
         (Some("3"), 2, "3/3"),
         (None, 2, "is this a pod of an Indexed Job?"),
     ] {
         let mut command = meeting.harness();
-        command.arg("run").arg(meeting.laid_out.path().join("scenario.yaml")).arg("--quiet");
-        command.args(["--shard", "job/3", "--results", &meeting.place, "--start-within", "1s"]);
-        command.arg("--out").arg(meeting.laid_out.path().join(format!("{index:?}")));
+        command
+            .arg("run")
+            .arg(meeting.laid_out.path().join("scenario.yaml"))
+            .arg("--quiet");
+        command.args([
+            "--shard",
+            "job/3",
+            "--results",
+            &meeting.place,
+            "--start-within",
+            "1s",
+        ]);
+        command
+            .arg("--out")
+            .arg(meeting.laid_out.path().join(format!("{index:?}")));
         match index {
             Some(index) => command.env("JOB_COMPLETION_INDEX", index),
             None => command.env_remove("JOB_COMPLETION_INDEX"),

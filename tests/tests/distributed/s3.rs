@@ -9,15 +9,15 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 
-pub const BUCKET: &str = "bucket";
+pub(crate) const BUCKET: &str = "bucket";
 /// The one secret; any access key goes with it.
-pub const SECRET: &str = "wJalrXUtnFEMI-the-secret";
+pub(crate) const SECRET: &str = "wJalrXUtnFEMI-the-secret";
 /// The server's clock is ten seconds ahead for who comes with this key.
-pub const AHEAD: &str = "ahead";
+pub(crate) const AHEAD: &str = "ahead";
 
 /// What a request meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     No,
     /// Refused with this status.
     Status(u16),
@@ -28,8 +28,8 @@ pub enum Fault {
 type Faults = Box<dyn FnMut(&str, &str) -> Fault + Send>;
 
 /// The server.
-pub struct S3 {
-    pub url: String,
+pub(crate) struct S3 {
+    pub(crate) url: String,
     objects: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     faults: Arc<Mutex<Faults>>,
 }
@@ -39,7 +39,7 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl S3 {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = Self {
@@ -58,12 +58,12 @@ impl S3 {
     }
 
     /// From now on requests (method, key) meet this.
-    pub fn fail(&self, faults: impl FnMut(&str, &str) -> Fault + Send + 'static) {
+    pub(crate) fn fail(&self, faults: impl FnMut(&str, &str) -> Fault + Send + 'static) {
         *lock(&self.faults) = Box::new(faults);
     }
 
     /// The objects, by key.
-    pub fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+    pub(crate) fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
         lock(&self.objects)
     }
 }
@@ -95,7 +95,9 @@ fn read(from: &mut BufReader<&TcpStream>) -> Option<Request> {
             None => break,
         };
     }
-    let length = headers.get("content-length").map_or(0, |n| n.parse().unwrap());
+    let length = headers
+        .get("content-length")
+        .map_or(0, |n| n.parse().unwrap());
     let mut body = vec![0; length];
     from.read_exact(&mut body).ok()?;
     Some(Request {
@@ -115,21 +117,39 @@ fn hex(bytes: &[u8]) -> String {
 fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     let mut block = [0_u8; 64];
     block[..key.len()].copy_from_slice(key);
-    let inner = Sha256::new().chain_update(block.map(|b| b ^ 0x36)).chain_update(text).finalize();
-    let outer = Sha256::new().chain_update(block.map(|b| b ^ 0x5c)).chain_update(inner);
+    let inner = Sha256::new()
+        .chain_update(block.map(|b| b ^ 0x36))
+        .chain_update(text)
+        .finalize();
+    let outer = Sha256::new()
+        .chain_update(block.map(|b| b ^ 0x5c))
+        .chain_update(inner);
     outer.finalize().to_vec()
 }
 
 /// AWS Signature Version 4, as S3 reads it; gives the access key.
 fn signed_by(request: &Request) -> Result<String, &'static str> {
-    let header = |name: &str| request.headers.get(name).map(String::as_str).unwrap_or_default();
-    let rest = header("authorization").strip_prefix("AWS4-HMAC-SHA256 ").ok_or("not signed")?;
+    let header = |name: &str| {
+        request
+            .headers
+            .get(name)
+            .map(String::as_str)
+            .unwrap_or_default()
+    };
+    let rest = header("authorization")
+        .strip_prefix("AWS4-HMAC-SHA256 ")
+        .ok_or("not signed")?;
     let field = |name: &str| {
-        let found = rest.split(',').find_map(|part| part.trim().strip_prefix(name));
+        let found = rest
+            .split(',')
+            .find_map(|part| part.trim().strip_prefix(name));
         found.ok_or("a field of the signature is missing")
     };
-    let (credential, signed, signature) =
-        (field("Credential=")?, field("SignedHeaders=")?, field("Signature=")?);
+    let (credential, signed, signature) = (
+        field("Credential=")?,
+        field("SignedHeaders=")?,
+        field("Signature=")?,
+    );
     let (access_key, scope) = credential.split_once('/').ok_or("no scope")?;
     let payload = header("x-amz-content-sha256");
     if payload != "UNSIGNED-PAYLOAD" && payload != hex(&Sha256::digest(&request.body)) {
@@ -140,9 +160,16 @@ fn signed_by(request: &Request) -> Result<String, &'static str> {
             return Err("a header that has to be signed is not");
         }
     }
-    let mut query: Vec<&str> = request.query.split('&').filter(|part| !part.is_empty()).collect();
+    let mut query: Vec<&str> = request
+        .query
+        .split('&')
+        .filter(|part| !part.is_empty())
+        .collect();
     query.sort_unstable();
-    let headers: String = signed.split(';').map(|name| format!("{name}:{}\n", header(name))).collect();
+    let headers: String = signed
+        .split(';')
+        .map(|name| format!("{name}:{}\n", header(name)))
+        .collect();
     let canonical = [
         request.method.as_str(),
         &request.path,
@@ -153,10 +180,17 @@ fn signed_by(request: &Request) -> Result<String, &'static str> {
     ]
     .join("\n");
     let date = header("x-amz-date");
-    let to_sign =
-        ["AWS4-HMAC-SHA256", date, scope, &hex(&Sha256::digest(&canonical))].join("\n");
+    let to_sign = [
+        "AWS4-HMAC-SHA256",
+        date,
+        scope,
+        &hex(&Sha256::digest(&canonical)),
+    ]
+    .join("\n");
     let start = format!("AWS4{SECRET}").into_bytes();
-    let key = scope.split('/').fold(start, |key, part| hmac(&key, part.as_bytes()));
+    let key = scope
+        .split('/')
+        .fold(start, |key, part| hmac(&key, part.as_bytes()));
     match hex(&hmac(&key, to_sign.as_bytes())) == signature {
         true => Ok(access_key.to_owned()),
         false => Err("the signature does not match"),
@@ -181,22 +215,27 @@ fn decoded(text: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-fn answer(
-    request: &Request,
-    key: &str,
-    objects: &mut BTreeMap<String, Vec<u8>>,
-) -> (u16, Vec<u8>) {
+fn answer(request: &Request, key: &str, objects: &mut BTreeMap<String, Vec<u8>>) -> (u16, Vec<u8>) {
     match request.method.as_str() {
         "PUT" if request.query.is_empty() => {
-            let only_new = request.headers.get("if-none-match").is_some_and(|v| v == "*");
+            let only_new = request
+                .headers
+                .get("if-none-match")
+                .is_some_and(|v| v == "*");
             if only_new && objects.contains_key(key) {
-                return (412, b"<Error><Code>PreconditionFailed</Code></Error>".to_vec());
+                return (
+                    412,
+                    b"<Error><Code>PreconditionFailed</Code></Error>".to_vec(),
+                );
             }
             objects.insert(key.to_owned(), request.body.clone());
             (200, Vec::new())
         }
         "GET" if request.query.contains("list-type=2") => {
-            let prefix = request.query.split('&').find_map(|part| part.strip_prefix("prefix="));
+            let prefix = request
+                .query
+                .split('&')
+                .find_map(|part| part.strip_prefix("prefix="));
             let prefix = decoded(prefix.unwrap_or_default());
             let mut text = String::from("<ListBucketResult><IsTruncated>false</IsTruncated>");
             for (key, body) in objects.iter().filter(|(key, _)| key.starts_with(&prefix)) {
@@ -227,7 +266,13 @@ fn serve(
         let key = key.trim_start_matches('/').to_owned();
         let by = signed_by(&request);
         let (status, body) = match &by {
-            Err(why) => (403, format!("<Error><Code>SignatureDoesNotMatch</Code><Message>{why}</Message></Error>").into_bytes()),
+            Err(why) => (
+                403,
+                format!(
+                    "<Error><Code>SignatureDoesNotMatch</Code><Message>{why}</Message></Error>"
+                )
+                .into_bytes(),
+            ),
             Ok(_) => match lock(faults)(&request.method, &key) {
                 Fault::Status(status) => (status, b"<Error><Code>Refused</Code></Error>".to_vec()),
                 Fault::No => answer(&request, &key, &mut lock(objects)),

@@ -496,14 +496,20 @@ fn flag<'a>(spec: &'a Value, flag: &str) -> Option<&'a str> {
 fn shards_and_their_gate_speak_of_one_run() {
     let jobs: Vec<Value> = golden()
         .into_iter()
-        .filter(|(name, object)| name == "harness/distributed-values.yaml" && object["kind"] == "Job")
+        .filter(|(name, object)| {
+            name == "harness/distributed-values.yaml" && object["kind"] == "Job"
+        })
         .map(|(_, object)| object)
         .collect();
     let [shards, gate] = &jobs[..] else {
         panic!("shards and a gate, not {}", jobs.len());
     };
     let of = shards["spec"]["completions"].as_u64().unwrap();
-    assert_eq!(shards["spec"]["parallelism"].as_u64(), Some(of), "all at once");
+    assert_eq!(
+        shards["spec"]["parallelism"].as_u64(),
+        Some(of),
+        "all at once"
+    );
     assert_eq!(shards["spec"]["podReplacementPolicy"], "Failed");
     let (sends, judges) = (pod_spec(shards).unwrap(), pod_spec(gate).unwrap());
     assert_eq!(flag(sends, "--shard"), Some(&format!("job/{of}")[..]));
@@ -515,7 +521,11 @@ fn shards_and_their_gate_speak_of_one_run() {
     assert_eq!(flag(sends, "--publish-prometheus"), None);
     assert!(flag(judges, "--publish-prometheus").is_some());
     // It still has time to say who is missing.
-    let wait: u64 = flag(judges, "--wait").unwrap().trim_end_matches('s').parse().unwrap();
+    let wait: u64 = flag(judges, "--wait")
+        .unwrap()
+        .trim_end_matches('s')
+        .parse()
+        .unwrap();
     assert!(wait < gate["spec"]["activeDeadlineSeconds"].as_u64().unwrap());
     // A volume that one node mounts cannot be every shard's.
     assert!(sends["volumes"][0]["emptyDir"].is_object());

@@ -249,7 +249,8 @@ fn secrets_that_are_named_are_made_with_those_keys() {
     }
     let distributed = &yaml(dir().join("values/harness.yaml"))["distributed"];
     let results = distributed["secret"].as_str().unwrap();
-    named.extend(["accessKeyId", "secretAccessKey"].map(|key| (results.to_owned(), key.to_owned())));
+    named
+        .extend(["accessKeyId", "secretAccessKey"].map(|key| (results.to_owned(), key.to_owned())));
     let minio = yaml(dir().join("values/minio.yaml"));
     let root = minio["existingSecret"].as_str().unwrap();
     named.extend(["rootUser", "rootPassword"].map(|key| (root.to_owned(), key.to_owned())));
@@ -315,7 +316,9 @@ fn buckets_that_are_used_are_created_and_only_their_users_reach_them() {
     );
     let harness = yaml(dir().join("values/harness.yaml"));
     let results = harness["distributed"]["results"].as_str().unwrap();
-    let bucket = results.strip_prefix("s3://").and_then(|rest| rest.split('/').next());
+    let bucket = results
+        .strip_prefix("s3://")
+        .and_then(|rest| rest.split('/').next());
     used.insert("harness", vec![bucket.unwrap()]);
     for user in minio["users"].as_array().unwrap() {
         let buckets = used

@@ -235,7 +235,9 @@ pub fn why_not_start(of: u32, ready: &[Ready]) -> Vec<String> {
             wrong.push(format!("{run_id} is shard {shard}, this run has {of}"));
         }
         if let Some(other) = there.insert(*shard, run_id) {
-            wrong.push(format!("shard {shard} is there twice: {other} and {run_id}"));
+            wrong.push(format!(
+                "shard {shard} is there twice: {other} and {run_id}"
+            ));
         }
         let differs = first.common.differences(&one.common);
         if !differs.is_empty() {
@@ -305,7 +307,9 @@ pub fn why_not_whole(start: &Start, delivered: &[Delivered]) -> Vec<String> {
         }
     }
     for shard in missing(start.of, there.keys().copied()) {
-        wrong.push(format!("shard {shard} is missing: its part of the load is not known"));
+        wrong.push(format!(
+            "shard {shard} is missing: its part of the load is not known"
+        ));
     }
     wrong
 }
@@ -425,8 +429,14 @@ mod tests {
         late.start.at = UnixNanos(6_000_000_000);
         for (results, why) in [
             (vec![delivered(0)], "shard 1/2 is missing"),
-            (vec![delivered(0), delivered(1), twice], "was delivered twice"),
-            (vec![delivered(0), other], "is not of this run: another scenario"),
+            (
+                vec![delivered(0), delivered(1), twice],
+                "was delivered twice",
+            ),
+            (
+                vec![delivered(0), other],
+                "is not of this run: another scenario",
+            ),
             (vec![delivered(0), late], "not at the published instant"),
         ] {
             let wrong = why_not_whole(&start(), &results);

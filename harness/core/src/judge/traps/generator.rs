@@ -355,19 +355,28 @@ fn met_wrongly() -> Vec<Trap> {
             .wrong("pass: every shard has all of its rows")
     };
     vec![
-        Trap::new(CLASS, "a shard whose clock is ten seconds behind, begun at the right instant", Invalid, "shards", |r| {
-            moved(&mut start(r).before, 10_000);
-            moved(start(r).after.as_mut().unwrap(), 10_000);
-            r.facts.context.shards[1].started.0 -= 10_000_000_000;
-        })
+        Trap::new(
+            CLASS,
+            "a shard whose clock is ten seconds behind, begun at the right instant",
+            Invalid,
+            "shards",
+            |r| {
+                moved(&mut start(r).before, 10_000);
+                moved(start(r).after.as_mut().unwrap(), 10_000);
+                r.facts.context.shards[1].started.0 -= 10_000_000_000;
+            },
+        )
         .base(met)
         .wrong("pass: the barrier reckons with the offset")
         .why("its spans and the windows that are asked for are by different clocks"),
-        invalid("a shard whose clock is just under half a second behind, give or take", |r| {
-            moved(&mut start(r).before, 490);
-            moved(start(r).after.as_mut().unwrap(), 490);
-            r.facts.context.shards[1].started.0 -= 490_000_000;
-        })
+        invalid(
+            "a shard whose clock is just under half a second behind, give or take",
+            |r| {
+                moved(&mut start(r).before, 490);
+                moved(start(r).after.as_mut().unwrap(), 490);
+                r.facts.context.shards[1].started.0 -= 490_000_000;
+            },
+        )
         .why("with what is not known of the two it may be more than half a second"),
         invalid("a shard's clock was set while the load went on", |r| {
             moved(start(r).after.as_mut().unwrap(), 2_000);
