@@ -86,6 +86,12 @@ pub async fn merge(args: MergeArgs) -> Result<u8, Failure> {
     let mut place = None;
     let dirs = match &args.from[..] {
         [one] if results::is_place(one) => {
+            // Who waits may be there first; without, it is a slip of the pen, and nothing is made of it.
+            if args.wait.0.is_zero() && !one.contains("://") && !Path::new(one).is_dir() {
+                return Err(Failure::Config(format!(
+                    "{one}: there is no such directory"
+                )));
+            }
             let store = Store::open(one).map_err(Failure::Config)?;
             let beside = args.out.parent().filter(|dir| !dir.as_os_str().is_empty());
             let beside = beside.unwrap_or(Path::new("."));
@@ -105,7 +111,7 @@ pub async fn merge(args: MergeArgs) -> Result<u8, Failure> {
             dirs
         }
         [one] => {
-            let why = "is no place of results; name the run directories of all shards, or where they put their results";
+            let why = "is one run; name the run directories of all shards, or where they put their results";
             return Err(Failure::Config(format!("{one}: {why}")));
         }
         many => many.iter().map(PathBuf::from).collect(),

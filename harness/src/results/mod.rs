@@ -428,9 +428,8 @@ fn every(of: u32) -> Duration {
 /// Whether this names a place of results, and not a run directory.
 #[must_use]
 pub fn is_place(name: &str) -> bool {
-    name.contains("://")
-        || Path::new(name).join("ready").is_dir()
-        || Path::new(name).join("manifests").is_dir()
+    let holds = |file| Path::new(name).join(file).exists();
+    name.contains("://") || !(holds("scenario.yaml") || holds("attempt-1"))
 }
 
 #[cfg(test)]

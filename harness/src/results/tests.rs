@@ -61,10 +61,16 @@ async fn an_object_comes_back_as_it_was_or_not_at_all() {
         },
     ] {
         let error = store.download("shards/a/file", &wrong, &to).await;
-        assert!(matches!(error, Err(StoreError::Changed { .. })), "{error:?}");
+        assert!(
+            matches!(error, Err(StoreError::Changed { .. })),
+            "{error:?}"
+        );
     }
     let error = store.download("shards/a/none", &object, &to).await;
-    assert!(matches!(error, Err(StoreError::Changed { .. })), "{error:?}");
+    assert!(
+        matches!(error, Err(StoreError::Changed { .. })),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
