@@ -59,7 +59,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Put a scenario's load on its target and judge the objectives.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Judge a finished run again, offline, from what it recorded.
     Judge(JudgeArgs),
     /// Put the runs of all shards of one schedule together and judge them as one run.
@@ -390,7 +390,7 @@ fn complain(message: &str, code: u8) -> ExitCode {
 
 fn execute(command: Command) -> Result<u8, Failure> {
     match command {
-        Command::Run(args) => in_runtime(run::run(args.into())),
+        Command::Run(args) => in_runtime(run::run((*args).into())),
         Command::Judge(args) => judge(&args),
         Command::Merge(args) => in_runtime(merge::merge(*args)),
         Command::Attack(args) => in_runtime(attack::attack(&args)),

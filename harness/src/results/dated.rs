@@ -94,7 +94,11 @@ pub(super) fn of_directory(dir: &Path) -> std::io::Result<Reading> {
     let received = wall_now();
     let made = made.duration_since(UNIX_EPOCH).unwrap_or_default();
     let read = UnixNanos(Nanos::from_duration(made).0);
-    let grain = if read.0 % SECOND == 0 { SECOND } else { TICK };
+    let grain = if read.0.is_multiple_of(SECOND) {
+        SECOND
+    } else {
+        TICK
+    };
     let trip = Nanos(received.0.saturating_sub(sent.0)).as_duration();
     Ok((ClockSeen::within(read, grain, sent, received), trip))
 }
