@@ -241,7 +241,7 @@ fn make(
     let of = u64::from(shard.of());
     for n in (u64::from(shard.index())..all).step_by(shard.of() as usize) {
         let row = row(n, n * apart);
-        log.append(&row).expect("a row");
+        log.append_row(&row).expect("a row");
         rows.push(row);
     }
     log.close().expect("the rows");
@@ -285,7 +285,9 @@ fn make(
     rows.iter().for_each(|row| live.record(row));
     harness::histograms::write(&dir.join("latency.hlog"), scenario, &facts, &live).expect("hlog");
     harness::columns::write(&dir.join("requests.parquet"), scenario, &rows).expect("parquet");
-    run.seal(&facts, &AnswerBook::default()).expect("sealed");
+    let requests = run.requests().expect("the rows");
+    run.seal(&facts, &AnswerBook::default(), &requests)
+        .expect("sealed");
 }
 
 fn row(n: u64, due: u64) -> Observation {

@@ -96,7 +96,11 @@ pub async fn merge(args: MergeArgs) -> Result<u8, Failure> {
             let beside = args.out.parent().filter(|dir| !dir.as_os_str().is_empty());
             let beside = beside.unwrap_or(Path::new("."));
             let into = std::fs::create_dir_all(beside)
-                .and_then(|()| tempfile::Builder::new().prefix(".shards-").tempdir_in(beside))
+                .and_then(|()| {
+                    tempfile::Builder::new()
+                        .prefix(".shards-")
+                        .tempdir_in(beside)
+                })
                 .map_err(|error| Failure::Config(format!("{}: {error}", beside.display())))?;
             let gathered =
                 results::gather(&store, args.shards, args.wait.0, into.path(), &progress).await;
@@ -120,7 +124,10 @@ pub async fn merge(args: MergeArgs) -> Result<u8, Failure> {
         Ok(sound) => sound,
         Err(wrong) => return Ok(refuse(&wrong)),
     };
-    if let Some(wrong) = place.as_ref().and_then(|(_, gathered)| unlike(&shards, gathered)) {
+    if let Some(wrong) = place
+        .as_ref()
+        .and_then(|(_, gathered)| unlike(&shards, gathered))
+    {
         return Ok(refuse(&[wrong]));
     }
     let finished = match put_together(&args, &shards, owns, place.as_ref(), &progress).await? {
@@ -144,7 +151,10 @@ pub async fn merge(args: MergeArgs) -> Result<u8, Failure> {
     for wrong in publish::publish(&report, ended, &args.publish.into()).await {
         eprintln!("harness: {wrong}");
     }
-    progress.say(&format!("report: {}", args.out.join("report.html").display()));
+    progress.say(&format!(
+        "report: {}",
+        args.out.join("report.html").display()
+    ));
     Ok(report.exit_code)
 }
 
@@ -397,16 +407,27 @@ async fn put_together(
     facts.context.sampled = sampled;
     let requests = dir.requests().map_err(run::keep)?;
     run::derive(&dir, &inputs.scenario, &facts, &requests.rows, &live)?;
-    if let Some((store, Gathered { judged: Some(judged), .. })) = place {
+    if let Some((
+        store,
+        Gathered {
+            judged: Some(judged),
+            ..
+        },
+    )) = place
+    {
         let merged = facts.context.shards.iter();
         let merged: BTreeMap<String, String> = merged
             .map(|run| (run.run_id.clone(), run.manifest_sha256.clone()))
             .collect();
         if merged != judged.merged {
-            return Ok(Err("a gate has judged this run, and these are not the shards that it merged".into()));
+            return Ok(Err(
+                "a gate has judged this run, and these are not the shards that it merged".into(),
+            ));
         }
         if let Err(why) = store.fetch_kept(judged, dir.path()).await {
-            return Ok(Err(format!("what a gate before this one was answered is not as it left it: {why}")));
+            return Ok(Err(format!(
+                "what a gate before this one was answered is not as it left it: {why}"
+            )));
         }
         progress.finish();
         return match run_dir::read(dir.path()) {

@@ -212,7 +212,9 @@ fn meeting(options: &RunOptions, inputs: &Inputs) -> Result<Option<Meeting>, Str
         return Ok(None);
     };
     if !options.shard.is_part() {
-        return Err("--results is for the shards of a run: say which part this is by --shard".into());
+        return Err(
+            "--results is for the shards of a run: say which part this is by --shard".into(),
+        );
     }
     let program = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
     let build = run_dir::sha256_file(&program).map_err(|error| error.to_string())?;
@@ -467,7 +469,9 @@ async fn meet(
     facts.started = at;
     Clock::starting_at(at).ok_or_else(|| {
         let at = at.rfc3339();
-        Stop::NotStarted(format!("the start at {at} (by its own clock) had passed when shard {shard} heard of it"))
+        Stop::NotStarted(format!(
+            "the start at {at} (by its own clock) had passed when shard {shard} heard of it"
+        ))
     })
 }
 
@@ -492,16 +496,14 @@ async fn load(
         .map_err(|wrong| Failure::Config(wrong.to_string()))?;
     let mut log = dir.requests_log().map_err(keep)?;
     let clock = match (part.meeting, part.start_at) {
-        (Some(meeting), _) => {
-            match meet(meeting, part.shard, facts, signals, progress).await {
-                Ok(clock) => clock,
-                Err(stop) => {
-                    facts.stop = Some(stop);
-                    log.close().map_err(keep)?;
-                    return Ok((AnswerBook::default(), dir.requests().map_err(keep)?));
-                }
+        (Some(meeting), _) => match meet(meeting, part.shard, facts, signals, progress).await {
+            Ok(clock) => clock,
+            Err(stop) => {
+                facts.stop = Some(stop);
+                log.close().map_err(keep)?;
+                return Ok((AnswerBook::default(), dir.requests().map_err(keep)?));
             }
-        }
+        },
         (None, None) => Clock::starting_on_a_second(LEAD),
         (None, Some(at)) => Clock::starting_at(at)
             .ok_or_else(|| Failure::Config(format!("{}, when everything was ready", late(at))))?,

@@ -56,9 +56,8 @@ pub(super) fn together(record: &RunRecord) -> Option<ValidityCheck> {
         let counts = run.counts.filter(|_| tally::of(record).is_some());
         counted.extend(counts.map(|counts| (run.shard, counts.requests)));
     }
-    let sent = |run: &&ShardRun| {
-        counted.get(&run.shard).copied().unwrap_or(0) == run.generator.scheduled
-    };
+    let sent =
+        |run: &&ShardRun| counted.get(&run.shard).copied().unwrap_or(0) == run.generator.scheduled;
     let all: u64 = counted.values().sum();
     let adds_up = tally::of(record).is_none_or(|sampled| sampled.requests == all);
     let whole = there.len() == shards.len()
