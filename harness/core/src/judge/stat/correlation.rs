@@ -10,14 +10,15 @@
 //! (Vehtari, Gelman, Simpson, Carpenter and Bürkner, *Bayesian Analysis* 16, 2021), the larger one is
 //! taken of two series: the ranks of all latencies, which need no moments and take a request without
 //! an answer as the slowest; and whether a latency is among the slowest tenth, since slow requests
-//! may cluster where the bulk does not. Where there are misses, theirs is the third.
+//! may cluster where the bulk does not. Where there are misses, theirs is the third, and in a long run
+//! that of its tail ([`of_tail`]).
 //!
 //! The sum over lags is cut where Geyer's initial monotone sequence (*Statistical Science* 7, 1992)
 //! ends: at the first pair of neighbouring lags that does not add up to more than 0.
 //!
 //! In a long run the bulk wanders with the machine, over minutes, where no limit is near: by its ranks a
 //! million requests may be worth twenty. What an objective counts is the tail, and of a long run's tail
-//! enough has been seen to ask it alone ([`of_tail`]). Its clusters may themselves come and go over
+//! enough has been seen to ask it alone, as [`super::pace`] does. Its clusters may themselves come and go over
 //! times that the sum over lags cannot see among so few events, so that the variance of the shares of
 //! whole blocks of the run is asked, too, and the larger answer taken.
 
@@ -129,7 +130,9 @@ pub fn of_latencies(latencies: &[f64]) -> f64 {
     // The slowest tenth by rank, so that ties fall on one side together.
     let edge = 0.9 * latencies.len() as f64;
     let slow: Vec<f64> = ranks.iter().map(|r| f64::from(*r >= edge)).collect();
-    of(ranks).max(of(slow))
+    // Rare stalls are seen by neither.
+    let tail = of_tail(latencies).map_or(1.0, |tail| tail.time);
+    of(ranks).max(of(slow)).max(tail)
 }
 
 /// `τ` of a series of yes and no. 1 where nothing varies.
@@ -384,6 +387,23 @@ mod tests {
         assert!(tail.at_most(0.95) > tail.time && tail.clusters >= CLUSTERS);
         assert!(of_tail(&latencies[..9_999]).is_none());
         assert!(of_tail(&[0.1; 20_000]).is_none());
+    }
+
+    #[test]
+    fn rare_stalls_count_in_a_long_run_though_the_bulk_is_independent() {
+        let mut rng = ChaCha8Rng::seed_from_u64(8);
+        // A stall of a hundred requests now and then: half a hundredth of all, too few for ranks and tenth.
+        let mut stalled = false;
+        let latencies: Vec<f64> = (0..300_000)
+            .map(|n| {
+                if n % 100 == 0 {
+                    stalled = uniform(&mut rng) < 0.005;
+                }
+                uniform(&mut rng) + 10.0 * f64::from(stalled)
+            })
+            .collect();
+        assert!(of(ranks(&latencies)) < 5.0);
+        assert!(of_latencies(&latencies) > 25.0);
     }
 
     #[test]

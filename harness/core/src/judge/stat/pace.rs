@@ -118,7 +118,7 @@ impl Paces {
         let now = bad.iter().filter(|bad| **bad).count();
         let at_most = |time| super::Correlation::new(time, n, confidence).at_most;
         let all = match self.tail {
-            Some(tail) => tail.at_most(confidence).min(at_most(self.time)),
+            Some(tail) => tail.at_most(confidence),
             None => at_most(self.time),
         };
         Slowest {
