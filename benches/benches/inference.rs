@@ -129,6 +129,7 @@ async fn service() -> TcpStream {
     let config = TelemetryConfig {
         traces: None,
         logs: LogRoute::None,
+        baggage: Vec::new(),
     };
     let identity = Identity::resolve(&|_| None, "bench").expect("resolves");
     let telemetry = Telemetry::start(&config, identity, &faults).expect("starts");
