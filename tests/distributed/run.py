@@ -88,6 +88,10 @@ osd data = {dir}/osd
 crash dir = {dir}/run
 keyring = {dir}/keyring
 """)
+        self.address, self.mon, self.fsid = address, mon, fsid
+
+    def start(self):
+        dir, address, mon, fsid = self.dir, self.address, self.mon, self.fsid
         caps = {"mon.": ["mon", "allow *"], "client.admin": ["mon", "allow *", "osd", "allow *"],
                 "osd.0": ["mon", "allow profile osd", "osd", "allow *"], "client.rgw": ["mon", "allow *", "osd", "allow *"]}
         for number, (name, cap) in enumerate(caps.items()):
@@ -185,8 +189,12 @@ class Network:
 class World:
     def __init__(self, args, work):
         self.bin, self.work, self.children = Path(args.bin).resolve(), work, []
-        self.address = f"{NET}.1"
+        self.args, self.address = args, f"{NET}.1"
         self.ceph = Ceph(work / "ceph", self.address)
+
+    def build(self):
+        args, work = self.args, self.work
+        self.ceph.start()
         for bucket in (BUCKET, "full"):
             status, body = self.ceph.ask("PUT", bucket)
             expect(status == 200, f"no bucket: {status} {body}")
@@ -514,6 +522,7 @@ def main():
         world = None
         try:
             world = World(args, keep)
+            world.build()
             world.network = network
             print(f"{world.ceph.version}\n{SHARDS} shards; addresses {NET}.10 to {NET}.{9 + SHARDS}, results at {NET}.1\n", flush=True)
             for name in args.cases or CASES:
