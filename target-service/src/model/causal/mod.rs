@@ -1,7 +1,7 @@
 //! Small causal language models of the Llama family, from GGUF: tokens in, the next token's scores out.
 //!
-//! [`read`] takes the file apart, [`forward`] computes steps over several sequences at once, [`text`] turns
-//! text into tokens and back piece by piece, [`sample`] chooses the next token. The weights are multiplied
+//! `read` takes the file apart, `forward` computes steps over several sequences at once, `text` turns
+//! text into tokens and back piece by piece, `sample` chooses the next token. The weights are multiplied
 //! by candle's kernels for Q8_0; whatever the file holds is brought to that when it is loaded, since
 //! candle has no vector instructions for Q4_1 and its like (three to four times slower).
 
