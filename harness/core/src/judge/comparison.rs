@@ -6,6 +6,7 @@ use super::baseline::figure::{self, Salt};
 use super::baseline::other_file;
 use super::client;
 use super::coverage::{self, Survey};
+use super::tally;
 use crate::measure;
 use crate::objective::{
     Allowance, Baseline, ClientFigure, ClientMetric, Indicator, Time, Wanted, Worse,
@@ -216,19 +217,24 @@ fn latency(record: &RunRecord, q: f64, name: &str, salt: Salt) -> Figure {
 }
 
 fn errors(record: &RunRecord) -> Figure {
-    let rows: Vec<_> = client::rows(record, None).collect();
-    let bad = rows
-        .iter()
-        .filter(|row| row.outcome != Outcome::Expected)
-        .count() as u64;
-    if rows.is_empty() {
+    let (total, bad) = match tally::of(record) {
+        Some(sampled) => sampled.measured().fold((0, 0), |(total, bad), cell| {
+            let good = cell.outcomes.get(&Outcome::Expected).copied();
+            let all = cell.requests();
+            (total + all, bad + all - good.unwrap_or(0))
+        }),
+        None => client::rows(record, None).fold((0, 0), |(total, bad), row| {
+            (total + 1, bad + u64::from(row.outcome != Outcome::Expected))
+        }),
+    };
+    if total == 0 {
         return Figure::Missing {
             why: "no request was due".into(),
         };
     }
     Figure::Share {
         bad,
-        total: rows.len() as u64,
+        total,
         unseen: 0,
         effective: figure::effective(record, None),
     }

@@ -133,6 +133,7 @@ impl Tally {
         cell.sent += u64::from(row.sent().is_some());
         cell.late += u64::from(row.lateness().as_duration() > self.late_over);
         cell.latest = cell.latest.max(row.lateness());
+        cell.traced += u64::from(answered && row.sampled);
         cell.scored += u64::from(row.correct.is_some());
         cell.right += u64::from(row.correct == Some(true));
         cell.streamed += u64::from(row.first_event().is_some());

@@ -165,6 +165,21 @@ impl Run {
     }
 
     /// The record with these answers.
+    /// Records the run's requests anew, of which at most so many keep their rows.
+    pub(super) fn keep_rows(&mut self, most: u64) {
+        self.scenario.spec.record.rows = most;
+        let mut tally = super::tally::Tally::new(&self.scenario, &self.objectives);
+        for row in &self.world {
+            tally.record(row);
+        }
+        let sampled = tally.sampled();
+        let one_in = sampled.as_ref().map_or(1, |sampled| sampled.one_in);
+        self.rows = self.world.clone();
+        self.rows
+            .retain(|row| crate::record::sampled::keeps(row.id, one_in));
+        self.facts.context.sampled = sampled;
+    }
+
     pub(super) fn record<'a>(&'a self, answers: &'a AnswerBook) -> RunRecord<'a> {
         RunRecord {
             scenario: &self.scenario,

@@ -71,6 +71,8 @@ pub struct Cell {
     pub late: u64,
     /// The latest of them all.
     pub latest: Nanos,
+    /// Answered requests that asked to be traced.
+    pub traced: u64,
     /// Answers that had a truth.
     pub scored: u64,
     /// Those of them that agreed with it.
@@ -119,6 +121,7 @@ impl Cell {
             sent: 0,
             late: 0,
             latest: Nanos(0),
+            traced: 0,
             scored: 0,
             right: 0,
             streamed: 0,
@@ -149,6 +152,7 @@ impl Cell {
         self.sent += other.sent;
         self.late += other.late;
         self.latest = self.latest.max(other.latest);
+        self.traced += other.traced;
         self.scored += other.scored;
         self.right += other.right;
         self.streamed += other.streamed;

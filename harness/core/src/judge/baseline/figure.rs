@@ -5,6 +5,7 @@ use super::super::client;
 use super::super::coverage::Survey;
 use super::super::evaluate::{self, Said};
 use super::super::stat::correlation;
+use super::super::tally;
 use crate::noise::bootstrap::{self, Replicates};
 use crate::objective::{ClientFigure, ClientMetric, Indicator, Metric, Objective, Time, Wanted};
 use crate::observation::Outcome;
@@ -90,7 +91,7 @@ fn request(objective: &Objective) -> Option<&str> {
 }
 
 /// As how large a share of their number requests count: by their latencies, and by how failures come
-/// in bunches.
+/// in bunches. Where rows are a sample, all requests are worth no more than these.
 pub(in crate::judge) fn effective(record: &RunRecord, request: Option<&str>) -> f64 {
     let mut rows: Vec<_> = client::rows(record, request).collect();
     rows.sort_by_key(|row| (row.due, row.id));
@@ -99,7 +100,8 @@ pub(in crate::judge) fn effective(record: &RunRecord, request: Option<&str>) -> 
         .map(|row| client::seconds_of(row, Time::Latency))
         .collect();
     let failed = rows.iter().map(|row| row.outcome != Outcome::Expected);
-    1.0 / correlation::of_latencies(&latency).max(correlation::of_events(failed))
+    let kept = tally::of(record).map_or(1.0, |sampled| 1.0 / sampled.one_in as f64);
+    kept / correlation::of_latencies(&latency).max(correlation::of_events(failed))
 }
 
 /// A quantile with its replicates.
@@ -131,6 +133,14 @@ pub(in crate::judge) fn sampled_rate(
             why: "the evidence does not fit the objective".into(),
         };
     };
+    if let Some(sampled) = tally::of(record) {
+        return Figure::Missing {
+            why: format!(
+                "the noise of a rate needs every row, and one in {} is kept: raise spec.record.rows",
+                sampled.one_in
+            ),
+        };
+    }
     let Some((start, end)) = record.facts.window() else {
         return Figure::Missing {
             why: "the scenario has no measured phase".into(),

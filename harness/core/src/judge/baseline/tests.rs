@@ -121,6 +121,71 @@ fn shares_of_bad_events_are_compared() {
     assert_eq!(errors.verdict, Verdict::Fail, "{}", errors.reason);
 }
 
+/// The rate of good answers must not fall by a tenth.
+const RATE: &str = r#"
+apiVersion: openslo/v1
+kind: SLO
+metadata: {name: rate, annotations: {harness/baseline: "-10%"}}
+spec:
+  indicator:
+    metadata: {name: rate}
+    spec: {thresholdMetric: {metricSource: {type: LoadClient, spec: {metric: rate}}}}
+  budgetingMethod: Occurrences
+  objectives: [{op: gte, value: 1, target: 0.95}]
+"#;
+
+#[test]
+fn a_rate_is_not_compared_by_rows_that_are_a_sample() {
+    // Failures come by chance, so that seconds differ: a share of e^-rarity.
+    let rated = |seed, rarity| {
+        let mut run = run(seed, 1.0, 0);
+        run.objectives = objective::parse(&[("slo.yaml".into(), RATE.into())]).unwrap();
+        let mut noise = Noise(seed * 104_729);
+        let drawn: Vec<f64> = (0..2_000).map(|_| noise.exponential(1.0)).collect();
+        run.each(|n, row| {
+            if drawn[n] > rarity {
+                row.outcome = Ended::UnexpectedStatus;
+                row.status = Some(500);
+            }
+        });
+        run
+    };
+    let verdict = |most: u64| {
+        let mut then = rated(1, 2.5);
+        then.world = then.rows.clone();
+        then.keep_rows(most);
+        let (report, _) = against(rated(2, 0.6), &[then]);
+        let rate = found(&report, "rate");
+        (rate.verdict, rate.reason.clone())
+    };
+    let (whole, reason) = verdict(10_000);
+    assert_eq!(whole, Verdict::Fail, "{reason}");
+    // By its rows the earlier run had half the rate, too.
+    let (sampled, reason) = verdict(700);
+    assert_eq!(sampled, Verdict::Inconclusive, "{reason}");
+    assert!(reason.contains("spec.record.rows"), "{reason}");
+}
+
+#[test]
+fn a_sample_of_rows_makes_a_share_no_surer_than_the_rows_are() {
+    let mut then = run(1, 1.0, 100);
+    then.world = then.rows.clone();
+    then.keep_rows(700);
+    let kept = kept(&then, &run(2, 1.0, 100), 0);
+    let rows = then.rows.len() as f64;
+    let Figure::Share {
+        bad,
+        total,
+        effective,
+        ..
+    } = kept.figures["errors"].figure
+    else {
+        panic!("{kept:?}");
+    };
+    assert_eq!((bad, total), (12, 1_200), "counted of all");
+    assert!(effective * total as f64 <= rows, "{effective}");
+}
+
 #[test]
 fn the_spread_between_runs_decides_where_there_are_several() {
     // Runs that lie far apart: a run as slow as the slowest of them is not told to be worse.

@@ -7,6 +7,7 @@ use crate::judge::names::{grouped, quoted, until};
 use crate::judge::reading::{Missing, count};
 use crate::judge::spans::{Span, spans};
 use crate::judge::stat;
+use crate::judge::tally;
 use crate::observation::Observation;
 use crate::query::{Backend, Query};
 use crate::report::model::{Source, SourceCoverage};
@@ -26,6 +27,14 @@ fn recorded<'a>(record: &RunRecord<'a>) -> Vec<&'a Observation> {
         .collect();
     rows.sort_by_key(|r| (r.due, r.id));
     rows
+}
+
+/// How many there are, with a row or without.
+fn recorded_in_all(record: &RunRecord) -> u64 {
+    match tally::of(record) {
+        Some(sampled) => sampled.cells.iter().map(|cell| cell.traced).sum(),
+        None => recorded(record).len() as u64,
+    }
 }
 
 /// Those looked for: all up to [`LOOKED_FOR`], else every n-th.
@@ -135,7 +144,7 @@ pub(super) fn survey(record: &RunRecord, survey: &mut Survey) -> SourceCoverage 
             gaps.since(due.as_secs_f64());
         }
     }
-    let all = recorded(record).len() as u64;
+    let all = recorded_in_all(record);
     let bound = stat::bounds(found as f64, expected as f64, SURE).lower;
     if all > expected && gaps.why.is_empty() && !metrics_needed(record) && bound < limit {
         gaps.add(format!(

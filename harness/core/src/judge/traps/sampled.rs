@@ -1,9 +1,9 @@
 //! Runs of more requests than rows are kept of: what the rows do not show, the counts do.
 
-use super::super::tally::Tally;
 use super::super::testing::Run;
 use super::Trap;
 use super::metrics::only;
+use super::traces::count_spans;
 use crate::observation::{Observation, Outcome};
 use crate::record::sampled::keeps;
 use crate::report::model::Verdict::{Fail, Inconclusive, Invalid};
@@ -11,22 +11,8 @@ use crate::units::Phase;
 
 const CLASS: &str = "Rows that are a sample";
 
-/// Records the run's requests anew, of which at most so many keep their rows.
-fn sample(run: &mut Run, most: u64) {
-    run.scenario.spec.record.rows = most;
-    let mut tally = Tally::new(&run.scenario, &run.objectives);
-    for row in &run.world {
-        tally.record(row);
-    }
-    let sampled = tally.sampled();
-    let one_in = sampled.as_ref().map_or(1, |sampled| sampled.one_in);
-    run.rows = run.world.clone();
-    run.rows.retain(|row| keeps(row.id, one_in));
-    run.facts.context.sampled = sampled;
-}
-
 fn half(run: &mut Run) {
-    sample(run, 700);
+    run.keep_rows(700);
 }
 
 /// Changes every twentieth of the measured requests that have no row, and records all anew.
@@ -115,11 +101,26 @@ pub(super) fn traps() -> Vec<Trap> {
         .says("raise spec.record.rows")
         .why("a count is never read out of a sample"),
         Trap::new(CLASS, "1,200 good requests of which some 150 have rows, against 99 %", Inconclusive, "undecided", |r| {
-            sample(r, 200);
+            r.keep_rows(200);
         })
-        .base(|r| only(r, "latency"))
+        .base(|r| {
+            only(r, "latency");
+            // So few traces to look up show no more of all of them.
+            r.scenario.spec.validity.trace_coverage.0 = 0.95;
+        })
         .wrong("pass: 1,200 without a miss are more than the 299 that decide")
         .why("how requests hang together is known of the rows alone, so that all are worth no more than these"),
+        Trap::new(CLASS, "spans of as many requests as have rows, of twice as many", Inconclusive, "telemetry_incomplete", |r| {
+            let rows = r.rows.len() as u64;
+            count_spans(r, rows);
+        })
+        .base(|r| {
+            only(r, "queue-wait");
+            half(r);
+        })
+        .wrong("pass: no trace of a row is missing")
+        .says("of 1,250 requests")
+        .why("how many asked to be recorded is counted of all requests, not of the rows"),
         Trap::new(CLASS, "slices of the client's requests", Inconclusive, "evidence_missing", half)
             .base(|r| {
                 only(r, "answers");
@@ -156,7 +157,7 @@ fn a_run_whose_rows_are_a_sample_is_judged_on_the_counts_of_all() {
     let note = report.notes.iter().find(|note| note.contains("one in 2"));
     assert!(note.is_some(), "{:?}", report.notes);
     // Nothing is said of a sample where all keep their rows.
-    sample(&mut run, 1_250);
+    run.keep_rows(1_250);
     assert_eq!(run.facts.context.sampled, None);
     assert_eq!(run.rows.len(), 1_250);
 }

@@ -27,7 +27,7 @@ fn lose(run: &mut Run, lost: fn(u64) -> bool) {
 }
 
 /// Sets the number that metrics over traces give for what the coverage counts.
-fn count_spans(run: &mut Run, spans: u64) {
+pub(super) fn count_spans(run: &mut Run, spans: u64) {
     where_asked(run, "kind=server", move |a| {
         edit(a, |v| v["series"][0]["value"] = spans.into());
     });
