@@ -1,4 +1,5 @@
-//! The command line: raw arguments in, an exit code out.
+//! The command line: raw arguments in, an exit code out. One file because commands share arguments and
+//! failures, and are read beside each other; what a command does lies in its own module.
 
 use std::io::Write;
 use std::net::SocketAddr;

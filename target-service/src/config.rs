@@ -1,5 +1,6 @@
 //! What the service was told, in two steps: [`Args`] is syntax, [`Config`] what it means in this
-//! environment. Nothing below reads a flag or a variable.
+//! environment. Nothing below reads a flag or a variable. One file because each flag stands beside what
+//! it means.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! From what the evidence says to each objective's verdict.
+//! From what the evidence says to each objective's verdict. One file because the bounds, the correction
+//! over all objectives and the sentence that tells of them have to agree.
 
 use std::collections::BTreeMap;
 
