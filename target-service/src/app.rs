@@ -9,11 +9,11 @@ use opentelemetry::logs::Severity;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::config::{Config, ModelChoice};
+use crate::config::{Config, DeviceChoice, ModelChoice};
 use crate::engine::{Pool, Writers};
 use crate::faults::Faults;
 use crate::model::causal::{Causal, Decode, Memory, Part};
-use crate::model::{self, Infer, LoadedModel, Model, ModelError, ModelInfo};
+use crate::model::{self, Device, Infer, LoadedModel, Model, ModelError, ModelInfo};
 use crate::serve::{self, Listeners, Loaded, Service, Stopped, Workers};
 use crate::telemetry::names::{event, resource};
 use crate::telemetry::{Identity, Line, Metrics, SetupError, Telemetry};
@@ -148,9 +148,13 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 /// Loads the model, warms one engine a worker and starts the workers. Blocks.
 fn load(config: &Config, metrics: Arc<Metrics>, faults: Arc<Faults>) -> Result<Loaded, AppError> {
     let start = Instant::now();
+    let device = match config.device {
+        DeviceChoice::Cpu => Device::Cpu,
+        DeviceChoice::Cuda(number) => Device::cuda(number)?,
+    };
     let model = match &config.model {
-        ModelChoice::Bundled(name) => Model::Encoder(model::bundled(name)?),
-        ModelChoice::Path(path) => model::open(path)?,
+        ModelChoice::Bundled(name) => Model::Encoder(model::bundled_on(name, &device)?),
+        ModelChoice::Path(path) => model::open(path, &device)?,
     };
     let (workers, info) = match model {
         Model::Encoder(model) => {
@@ -164,7 +168,7 @@ fn load(config: &Config, metrics: Arc<Metrics>, faults: Arc<Faults>) -> Result<L
         }
         Model::Causal(model) => {
             let engines = (0..config.workers)
-                .map(|_| warmed_writer(&model))
+                .map(|_| warmed_writer(&model, config.writers.chunk))
                 .collect::<Result<Vec<_>, _>>()?;
             let text = model.text.clone();
             let writers = Writers::start(engines, text, config.writers, metrics, faults);
@@ -184,11 +188,13 @@ fn load(config: &Config, metrics: Arc<Metrics>, faults: Arc<Faults>) -> Result<L
     })
 }
 
-/// A writer's engine that has read and written once, for the same reason as [`warmed`].
-fn warmed_writer(model: &Causal) -> Result<Box<dyn Decode>, ModelError> {
+/// A writer's engine that has read a chunk of a prompt and written once, for the same reason as [`warmed`];
+/// a device has other kernels for either.
+fn warmed_writer(model: &Causal, chunk: usize) -> Result<Box<dyn Decode>, ModelError> {
     let mut engine = model.engine();
     let mut memory = Memory::default();
-    for tokens in [&[0, 0, 0, 0][..], &[0]] {
+    let prompt = vec![0; chunk.min(model.info.max_tokens.saturating_sub(1)).max(1)];
+    for tokens in [&prompt[..], &[0]] {
         let scores = engine.step(&mut [Part {
             memory: &mut memory,
             tokens,

@@ -26,10 +26,14 @@ pub struct Args {
     /// directory with one
     #[arg(long, value_name = "PATH|NAME", default_value = model::BUNDLED[0])]
     pub model: String,
+    /// Where the model computes: cpu, cuda, or cuda:N for the device of that number (a build with
+    /// --features cuda)
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
+    pub device: DeviceChoice,
     /// Batches that run at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(1024))]
     pub workers: u64,
-    /// Threads that compute one batch together, in each worker
+    /// Threads of the processor that compute one batch together, in each worker
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(256))]
     pub threads: u64,
     /// Documents in one batch, at most
@@ -139,6 +143,33 @@ pub enum ModelChoice {
     Path(PathBuf),
 }
 
+/// Which device computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The processor.
+    Cpu,
+    /// The CUDA device of this number.
+    Cuda(u16),
+}
+
+fn device(text: &str) -> Result<DeviceChoice, String> {
+    let number = match text.split_once(':') {
+        None if text == "cpu" => return Ok(DeviceChoice::Cpu),
+        None if text == "cuda" => Some(0),
+        Some(("cuda", number)) if !number.starts_with('+') => number.parse().ok(),
+        _ => None,
+    };
+    match number {
+        None => Err("use cpu, cuda, or cuda: and a device's number".to_owned()),
+        Some(_) if !cfg!(feature = "cuda") => Err(
+            "this build has no CUDA; where the CUDA toolkit is installed, cargo build --release -p \
+             target-service --features cuda makes one that has"
+                .to_owned(),
+        ),
+        Some(number) => Ok(DeviceChoice::Cuda(number)),
+    }
+}
+
 /// What the service does, resolved.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -148,6 +179,8 @@ pub struct Config {
     pub metrics: SocketAddr,
     /// Which model.
     pub model: ModelChoice,
+    /// Where it computes.
+    pub device: DeviceChoice,
     /// Batches that run at the same time.
     pub workers: usize,
     /// Threads that compute one of them.
@@ -244,6 +277,7 @@ impl Config {
             listen: args.listen,
             metrics: args.metrics,
             model,
+            device: args.device,
             workers: clamp(args.workers),
             threads: clamp(args.threads),
             pool: engine::Settings {

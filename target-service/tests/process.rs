@@ -339,8 +339,9 @@ fn what_cannot_be_done_is_said_before_anything_starts() {
         .local_addr()
         .map(|a| (taken, a.to_string()))
         .expect("bound");
-    let cases: [Case; 5] = [
+    let cases: [Case; 6] = [
         (&["--model", "no/such"], &[], 2, "no/such"),
+        (&["--device", "cuda:first"], &[], 2, "cuda:"),
         (&["--deadline", "5"], &[], 2, "unit"),
         (
             &[],
@@ -363,6 +364,19 @@ fn what_cannot_be_done_is_said_before_anything_starts() {
         assert!(told.contains(word), "{args:?}: {told}");
         assert!(output.stdout.is_empty(), "{args:?} wrote to stdout");
     }
+}
+
+#[test]
+fn a_device_that_this_build_or_machine_does_not_have_is_named() {
+    // No machine has so many.
+    let output = refused(&["--device", "cuda:4095"], &[]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    let (code, word) = match cfg!(feature = "cuda") {
+        true => (1, "4095"),
+        false => (2, "--features cuda"),
+    };
+    assert_eq!(output.status.code(), Some(code), "{told}");
+    assert!(told.contains(word), "{told}");
 }
 
 #[test]

@@ -8,12 +8,16 @@
 use std::path::PathBuf;
 
 use target_service::model::causal::{Causal, Memory, Part, Sampler, Sampling};
-use target_service::model::{self, Model};
+use target_service::model::{self, Device, Model};
 
 /// Choices closer than this are not compared: 8 bits move a score by about so much.
 const CLOSE: f64 = 0.3;
+/// Of the others this many may turn out otherwise by candle's operators, which on some processors give 256
+/// activations of the widest maps one scale, where 32 have one here and on a GPU. (By weights of 32 bits, with
+/// `CANDLE_DEQUANTIZE_ALL=1`, none does.)
+const COARSE: usize = 5;
 
-fn loaded() -> Option<Causal> {
+fn loaded(device: &Device) -> Option<Causal> {
     let models = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models");
     let given = std::env::var_os("TARGET_SERVICE_SMOLLM2").map(PathBuf::from);
     let directory = given.unwrap_or_else(|| models.join("SmolLM2-135M-Instruct"));
@@ -25,7 +29,7 @@ fn loaded() -> Option<Causal> {
         );
         return None;
     }
-    match model::open(&directory).unwrap() {
+    match model::open(&directory, device).unwrap() {
         Model::Causal(model) => Some(model),
         Model::Encoder(_) => panic!("{} holds an encoder", directory.display()),
     }
@@ -33,7 +37,18 @@ fn loaded() -> Option<Causal> {
 
 #[test]
 fn choices_are_those_of_llama_cpp() {
-    let Some(model) = loaded() else { return };
+    choices_on(&Device::Cpu, 0);
+}
+
+/// As `--device cuda` has it, on the processor.
+#[test]
+fn choices_by_candles_operators_are_those_of_llama_cpp() {
+    let device = Device::Candle(candle_core::Device::Cpu);
+    choices_on(&device, COARSE);
+}
+
+fn choices_on(device: &Device, allowed: usize) {
+    let Some(model) = loaded(device) else { return };
     let mut engine = model.engine();
     let mut greedy = Sampler::new(Sampling {
         temperature: 0.0,
@@ -41,6 +56,7 @@ fn choices_are_those_of_llama_cpp() {
         seed: 0,
     });
     let (mut compared, mut close, mut other) = (0, 0, 0);
+    let mut wrong = Vec::new();
     for line in include_str!("../models/smollm2-reference.jsonl").lines() {
         let row: serde_json::Value = serde_json::from_str(line).unwrap();
         let prompt = row["prompt"].as_str().unwrap();
@@ -67,15 +83,15 @@ fn choices_are_those_of_llama_cpp() {
                 other += usize::from(chosen != *token);
             } else {
                 compared += 1;
-                assert_eq!(
-                    chosen, *token,
-                    "token {at} after {prompt:?}, margin {margin}"
-                );
+                if chosen != *token {
+                    wrong.push(format!("token {at} after {prompt:?}, margin {margin}"));
+                }
             }
             // From here on as the reference went on.
             next = vec![*token];
         }
     }
-    println!("{compared} choices are the same; of {close} close ones {other} are others");
+    println!("{wrong:#?} of {compared} choices differ; of {close} close ones {other} are others");
     assert!(compared > 150, "{compared}");
+    assert!(wrong.len() <= allowed, "{wrong:#?}");
 }

@@ -7,6 +7,7 @@
 
 mod bert;
 mod corpus;
+mod head;
 mod tfidf;
 mod vocabulary;
 
@@ -32,6 +33,13 @@ enum Model {
         common: Common,
         #[command(flatten)]
         recipe: bert::Recipe,
+    },
+    /// A linear head over the frozen embedder in --minilm.
+    Head {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        recipe: head::Recipe,
     },
     /// Judge the model in --out instead of training one.
     Judge(Common),
@@ -65,5 +73,6 @@ fn main() -> Result<()> {
             &corpus::Corpus::read(&common)?,
         ),
         Model::Bert { common, recipe } => bert::train(&common, recipe),
+        Model::Head { common, recipe } => head::train(&common, &recipe),
     }
 }

@@ -50,6 +50,9 @@ pub enum ModelError {
         /// Index of the first element that is no number.
         at: usize,
     },
+    /// A device cannot be used, or failed while it computed.
+    #[error("device: {0}")]
+    Device(String),
     /// The tensor library refused an operation.
     #[error("inference failed: {0}")]
     Compute(#[from] candle_core::Error),

@@ -23,7 +23,8 @@ use source::{Bundle, Config, Source};
 pub struct ModelInfo {
     /// The bundled name (`bert`, `tfidf`), or that of the directory it was loaded from.
     pub name: String,
-    /// First twelve hexadecimal digits of the SHA-256 of the weights' file.
+    /// First twelve hexadecimal digits of the SHA-256 of the weights' file; where the head has a file of its
+    /// own, of the SHA-256 of both files' first twelve digits, one after the other.
     pub revision: String,
     /// The labels, in the order of [`Prediction::scores`]; empty for an embedder.
     pub labels: Vec<String>,
@@ -138,6 +139,30 @@ impl Prediction {
     }
 }
 
+/// Where a model computes.
+#[derive(Debug, Clone, Default)]
+pub enum Device {
+    /// On the processor, by kernels of our own where there are such.
+    #[default]
+    Cpu,
+    /// Where candle computes, by its operators.
+    Candle(candle_core::Device),
+}
+
+impl Device {
+    /// The CUDA device of this number. All workers compute on one stream: candle's scratch memory of a device
+    /// is safe only so, and its default is a stream for each thread.
+    ///
+    /// # Errors
+    /// [`ModelError::Device`] if there is none, or this is a build without CUDA.
+    pub fn cuda(number: u16) -> Result<Self, ModelError> {
+        let opened = candle_core::Device::new_cuda_with_stream(usize::from(number));
+        opened
+            .map(Self::Candle)
+            .map_err(|e| ModelError::Device(format!("CUDA device {number} cannot be used: {e}")))
+    }
+}
+
 /// A model ready to make engines of.
 pub struct LoadedModel {
     /// What it is.
@@ -171,7 +196,7 @@ impl LoadedModel {
     /// threads where that can help.
     pub fn engine(&self, threads: usize) -> Box<dyn Infer> {
         match &self.kind {
-            Kind::Bert(model) => Box::new(model.engine(threads)),
+            Kind::Bert(model) => model.engine(threads),
             Kind::Tfidf(model) => Box::new(model.engine()),
         }
     }
@@ -184,7 +209,15 @@ impl LoadedModel {
 /// # Errors
 /// Names the file that is missing, cut short or wrong, and what is wrong with it.
 pub fn load(dir: &Path) -> Result<LoadedModel, ModelError> {
-    load_from(name_of(dir), &Source::Dir(dir))
+    load_on(dir, &Device::Cpu)
+}
+
+/// As [`load`], to compute on `device`.
+///
+/// # Errors
+/// As [`load`]; [`ModelError::Device`] if the device cannot take the model.
+pub fn load_on(dir: &Path, device: &Device) -> Result<LoadedModel, ModelError> {
+    load_from(name_of(dir), &Source::Dir(dir), device)
 }
 
 /// A model of any kind.
@@ -196,21 +229,21 @@ pub enum Model {
     Causal(causal::Causal),
 }
 
-/// Loads the model at `path`: a GGUF file, or a directory with one, is a causal model; any other directory is
-/// read as by [`load`].
+/// Loads the model at `path`, to compute on `device`: a GGUF file, or a directory with one, is a causal model;
+/// any other directory is read as by [`load_on`].
 ///
 /// # Errors
-/// Names the file that is missing, cut short or wrong, and what is wrong with it.
-pub fn open(path: &Path) -> Result<Model, ModelError> {
+/// As [`load_on`].
+pub fn open(path: &Path, device: &Device) -> Result<Model, ModelError> {
     let (file, name) = match path.is_dir() {
         false => (Some(path.to_owned()), path.file_stem()),
         true => (causal::file_in(path), None),
     };
     let Some(file) = file else {
-        return load(path).map(Model::Encoder);
+        return load_on(path, device).map(Model::Encoder);
     };
     let name = name.map_or_else(|| name_of(path), |name| name.to_string_lossy().into_owned());
-    causal::load(name, &file).map(Model::Causal)
+    causal::load(name, &file, device).map(Model::Causal)
 }
 
 /// Whether what lies at `path` is a model that writes, by its files' names.
@@ -234,13 +267,21 @@ fn name_of(dir: &Path) -> String {
 /// # Errors
 /// [`ModelError::UnknownName`] for any other name.
 pub fn bundled(name: &str) -> Result<LoadedModel, ModelError> {
+    bundled_on(name, &Device::Cpu)
+}
+
+/// As [`bundled`], to compute on `device`.
+///
+/// # Errors
+/// As [`bundled`]; [`ModelError::Device`] if the device cannot take the model.
+pub fn bundled_on(name: &str, device: &Device) -> Result<LoadedModel, ModelError> {
     let Some((name, bundle)) = BUNDLES.iter().find(|(known, _)| *known == name) else {
         return Err(ModelError::UnknownName {
             name: name.to_owned(),
             known: BUNDLED.join(", "),
         });
     };
-    load_from((*name).to_owned(), &Source::Bundled(name, bundle))
+    load_from((*name).to_owned(), &Source::Bundled(name, bundle), device)
 }
 
 /// The names of the models compiled into the executable, the default first.
@@ -263,17 +304,25 @@ const BUNDLES: &[(&str, Bundle)] = &[
     ),
 ];
 
-fn load_from(name: String, source: &Source<'_>) -> Result<LoadedModel, ModelError> {
+fn load_from(
+    name: String,
+    source: &Source<'_>,
+    device: &Device,
+) -> Result<LoadedModel, ModelError> {
     source.verify()?;
     let config = Config::read(source)?;
     let (kind, labels, dimensions, revision, max_tokens) = match config.text("model_type")? {
         "tfidf-linear" => {
+            if let Device::Candle(_) = device {
+                let what = "a model of weighted words computes on the processor only; --device cpu";
+                return Err(ModelError::Device(what.to_owned()));
+            }
             let (model, labels, revision) = tfidf::Tfidf::read(source, &config)?;
             let words = model.vectorizer.len();
             (Kind::Tfidf(model), labels, 0, revision, words)
         }
         kind if bert::MODEL_TYPES.contains(&kind) => {
-            let (model, facts) = bert::Bert::read(source, &config)?;
+            let (model, facts) = bert::Bert::read(source, &config, device)?;
             let tokens = model.pieces.max_tokens();
             let bert::Facts {
                 labels,

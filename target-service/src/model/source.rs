@@ -239,7 +239,7 @@ impl Config {
     }
 }
 
-/// The tensors of a `model.safetensors`.
+/// The tensors of a safetensors file.
 pub(super) struct Weights {
     file: String,
     bytes: Bytes,
@@ -257,8 +257,21 @@ struct Stored {
 
 impl Weights {
     pub(super) fn read(source: &Source<'_>) -> Result<Self, ModelError> {
-        let file = source.describe("model.safetensors");
-        let bytes = source.read("model.safetensors")?;
+        Self::of(
+            source,
+            "model.safetensors",
+            source.read("model.safetensors")?,
+        )
+    }
+
+    /// The tensors of another file, or `None` when there is no such file.
+    pub(super) fn maybe_read(source: &Source<'_>, file: &str) -> Result<Option<Self>, ModelError> {
+        let bytes = source.maybe_read(file)?;
+        bytes.map(|bytes| Self::of(source, file, bytes)).transpose()
+    }
+
+    fn of(source: &Source<'_>, file: &str, bytes: Bytes) -> Result<Self, ModelError> {
+        let file = source.describe(file);
         let parsed = SafeTensors::deserialize(&bytes).map_err(|e| {
             ModelError::invalid(
                 &file,

@@ -11,7 +11,7 @@ use super::attend::{self, Memory, Segment};
 use super::kernels::Level;
 use super::kernels::gemm::{Packed, Rows, Target};
 use super::threads::Barrier;
-use super::{Layer, Network};
+use super::{Group, Layer, Network};
 use crate::model::{Encoded, Infer, ModelError, Prediction};
 
 /// Tokens a thread that go through the layers together. More would gain nothing: the multiplications
@@ -72,29 +72,6 @@ impl Engine {
         }
     }
 
-    fn check(&self, document: &Encoded) -> Result<(), ModelError> {
-        let sizes = &self.network.sizes;
-        let mismatch = |what: String| Err(ModelError::Mismatch(what));
-        if !document.weights.is_empty() {
-            return mismatch("it has weights, which this model does not read".to_owned());
-        }
-        if document.ids.is_empty() || document.ids.len() > sizes.positions {
-            return mismatch(format!(
-                "{} tokens, where 1 to {} can be read",
-                document.ids.len(),
-                sizes.positions
-            ));
-        }
-        match document
-            .ids
-            .iter()
-            .find(|id| **id as usize >= sizes.vocabulary)
-        {
-            Some(id) => mismatch(format!("token {id} is outside the vocabulary")),
-            None => Ok(()),
-        }
-    }
-
     /// The pooled last layer of each document.
     fn pooled(&mut self, batch: &[&Encoded]) -> Vec<Vec<f32>> {
         let lengths: Vec<usize> = batch.iter().map(|d| d.ids.len()).collect();
@@ -138,36 +115,11 @@ impl Engine {
 
 impl Infer for Engine {
     fn infer(&mut self, batch: &[&Encoded]) -> Vec<Result<Prediction, ModelError>> {
-        let mut answers: Vec<Result<Prediction, ModelError>> = batch
-            .iter()
-            .map(|document| self.check(document).map(|()| Prediction::default()))
-            .collect();
-        let sound: Vec<usize> = (0..batch.len()).filter(|at| answers[*at].is_ok()).collect();
-        let documents: Vec<&Encoded> = sound.iter().map(|at| batch[*at]).collect();
-        for group in groups(&documents, TOGETHER * self.threads) {
-            let pooled = self.pooled(&documents[group.clone()]);
-            for (at, vector) in sound[group].iter().zip(pooled) {
-                answers[*at] = self.network.judge(vector);
-            }
-        }
-        answers
+        let network = Arc::clone(&self.network);
+        let most = TOGETHER * self.threads;
+        let fit = |group: Group| group.tokens <= most;
+        network.answer(batch, fit, |documents| Ok(self.pooled(documents)))
     }
-}
-
-/// Neighbouring documents of at most `most` tokens in all, or a single longer one.
-fn groups(batch: &[&Encoded], most: usize) -> Vec<Range<usize>> {
-    let (mut groups, mut start, mut tokens) = (Vec::new(), 0, 0);
-    for (at, document) in batch.iter().enumerate() {
-        if at > start && tokens + document.ids.len() > most {
-            groups.push(start..at);
-            (start, tokens) = (at, 0);
-        }
-        tokens += document.ids.len();
-    }
-    if start < batch.len() {
-        groups.push(start..batch.len());
-    }
-    groups
 }
 
 /// The first `length` floats of a buffer, which grows when it has to.

@@ -259,6 +259,18 @@ pub(super) fn classifier_pooling(config: &Config) -> Result<(Pooling, bool), Mod
     }
 }
 
+/// Whether the head judges the embedding, of length 1, and not the pooled row as it is:
+/// `"classifier_input": "embedding"`.
+pub(super) fn normalised(config: &Config) -> Result<bool, ModelError> {
+    match config.maybe_text("classifier_input")? {
+        None => Ok(false),
+        Some("embedding") => Ok(true),
+        Some(other) => Err(config.invalid(format!(
+            "\"classifier_input\" is {other:?}; built is \"embedding\", or no such key for the pooled row"
+        ))),
+    }
+}
+
 /// How an embedder pools, from sentence-transformers' `modules.json` and `1_Pooling/config.json`; the mean
 /// where there are none. Modules that would change the vector are refused.
 pub(super) fn embedder_pooling(source: &Source<'_>) -> Result<Pooling, ModelError> {

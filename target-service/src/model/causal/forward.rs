@@ -11,45 +11,94 @@ use super::super::ModelError;
 use super::read::{Gguf, Matrix};
 use super::{Decode, Part};
 
-struct Layer {
-    attention_norm: Vec<f32>,
+/// How weights are kept for those who compute with them.
+pub(super) trait Keep {
+    /// A linear map.
+    type Map;
+    /// The scale of a norm.
+    type Norm;
+    /// The map to scores.
+    type Output;
+    /// For each position, cosine and sine of the angle of each pair of a head.
+    type Turns;
+
+    fn map(&self, map: Matrix) -> Result<Self::Map, ModelError>;
+    fn norm(&self, norm: Vec<f32>) -> Result<Self::Norm, ModelError>;
+    /// `own` is absent where the words' embeddings are used.
+    fn output(&self, words: &Matrix, own: Option<Matrix>) -> Result<Self::Output, ModelError>;
+    /// `turns` holds cosine and sine in turn, `width` floats a position.
+    fn turns(&self, turns: Vec<f32>, width: usize) -> Result<Self::Turns, ModelError>;
+}
+
+/// As they were read, for candle's kernels of the processor.
+pub(super) struct AsRead;
+
+impl Keep for AsRead {
+    type Map = Matrix;
+    type Norm = Vec<f32>;
+    type Output = Option<Matrix>;
+    type Turns = Vec<f32>;
+
+    fn map(&self, map: Matrix) -> Result<Matrix, ModelError> {
+        Ok(map)
+    }
+
+    fn norm(&self, norm: Vec<f32>) -> Result<Vec<f32>, ModelError> {
+        Ok(norm)
+    }
+
+    fn output(&self, _: &Matrix, own: Option<Matrix>) -> Result<Option<Matrix>, ModelError> {
+        Ok(own)
+    }
+
+    fn turns(&self, turns: Vec<f32>, _: usize) -> Result<Vec<f32>, ModelError> {
+        Ok(turns)
+    }
+}
+
+pub(super) struct Layer<K: Keep = AsRead> {
+    pub(super) attention_norm: K::Norm,
     /// Query, key and value in one multiplication.
-    qkv: Matrix,
-    attended: Matrix,
-    wide_norm: Vec<f32>,
+    pub(super) qkv: K::Map,
+    pub(super) attended: K::Map,
+    pub(super) wide_norm: K::Norm,
     /// Gate and value of the feed-forward, in one multiplication.
-    widen: Matrix,
-    narrow: Matrix,
+    pub(super) widen: K::Map,
+    pub(super) narrow: K::Map,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Sizes {
+pub(super) struct Sizes {
     vocabulary: usize,
-    hidden: usize,
-    wide: usize,
-    heads: usize,
+    pub(super) hidden: usize,
+    pub(super) wide: usize,
+    pub(super) heads: usize,
     /// Heads of keys and values; each serves `heads / groups` heads of queries.
-    groups: usize,
+    pub(super) groups: usize,
     /// Width of a head.
-    width: usize,
+    pub(super) width: usize,
+    /// The most of a sequence.
+    positions: usize,
 }
 
 /// The weights, shared by all engines.
-pub(super) struct Network {
-    sizes: Sizes,
-    epsilon: f32,
-    /// For each position, cosine and sine of the angle of each pair of a head, in turn.
-    turns: Vec<f32>,
+pub(super) struct Network<K: Keep = AsRead> {
+    pub(super) sizes: Sizes,
+    pub(super) epsilon: f32,
+    pub(super) turns: K::Turns,
     words: Matrix,
-    /// Absent where the words' own embeddings are used.
-    output: Option<Matrix>,
-    norm: Vec<f32>,
-    layers: Vec<Layer>,
+    pub(super) output: K::Output,
+    pub(super) norm: K::Norm,
+    pub(super) layers: Vec<Layer<K>>,
 }
 
-impl Network {
+impl<K: Keep> Network<K> {
     /// The network, and the most positions that a sequence can have.
-    pub(super) fn read(file: &Gguf<'_>, vocabulary: usize) -> Result<(Self, usize), ModelError> {
+    pub(super) fn read(
+        file: &Gguf<'_>,
+        vocabulary: usize,
+        keep: &K,
+    ) -> Result<(Self, usize), ModelError> {
         let kind = file.string("general.architecture")?;
         if kind != "llama" {
             return Err(file.invalid(format!(
@@ -73,6 +122,7 @@ impl Network {
             heads,
             groups,
             width: hidden / heads,
+            positions: context,
         };
         let turned = file.size_or("llama.rope.dimension_count", 1 << 16, sizes.width)?;
         if turned != sizes.width || !turned.is_multiple_of(2) {
@@ -82,24 +132,50 @@ impl Network {
             )));
         }
         let base = file.number_or("llama.rope.freq_base", 10_000.0)?;
-        let norm = |name: &str| file.floats(&format!("{name}.weight"), &[hidden]);
         let output = file
             .has("output.weight")
-            .then(|| file.matrix("output.weight", vocabulary, hidden));
+            .then(|| file.matrix("output.weight", vocabulary, hidden))
+            .transpose()?;
+        let words = file.matrix("token_embd.weight", vocabulary, hidden)?;
         let network = Self {
             sizes,
             epsilon: file.number_or("llama.attention.layer_norm_rms_epsilon", 1e-5)?,
-            turns: turns(context, turned, base),
-            words: file.matrix("token_embd.weight", vocabulary, hidden)?,
-            output: output.transpose()?,
-            norm: norm("output_norm")?,
+            turns: keep.turns(turns(context, turned, base), turned)?,
+            output: keep.output(&words, output)?,
+            words,
+            norm: keep.norm(file.floats("output_norm.weight", &[hidden])?)?,
             layers: (0..layers)
-                .map(|at| Layer::read(file, at, sizes))
+                .map(|at| Layer::read(file, at, sizes, keep))
                 .collect::<Result<_, _>>()?,
         };
         Ok((network, context))
     }
 
+    /// The embeddings of the new tokens of all parts, row by row.
+    ///
+    /// # Errors
+    /// A part has no new token, one that there is not, or more than there are positions for.
+    pub(super) fn embed(&self, parts: &[Part<'_>], rows: &mut [f32]) -> Result<(), ModelError> {
+        let mut rows = rows.chunks_exact_mut(self.sizes.hidden);
+        for part in parts {
+            let positions = part.memory.positions + part.tokens.len();
+            if positions > self.sizes.positions || part.tokens.is_empty() {
+                let what = format!("{positions} positions, or none that is new");
+                return Err(ModelError::Mismatch(what));
+            }
+            for (token, row) in part.tokens.iter().zip(rows.by_ref()) {
+                let token = *token as usize;
+                if token >= self.sizes.vocabulary {
+                    return Err(ModelError::Mismatch(format!("token {token}")));
+                }
+                self.words.row(token, row);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Network {
     fn normalise(&self, from: &[f32], scale: &[f32], to: &mut [f32]) {
         let rows = from.chunks_exact(scale.len());
         for (row, to) in rows.zip(to.chunks_exact_mut(scale.len())) {
@@ -162,8 +238,8 @@ impl Network {
     }
 }
 
-impl Layer {
-    fn read(file: &Gguf<'_>, at: usize, sizes: Sizes) -> Result<Self, ModelError> {
+impl<K: Keep> Layer<K> {
+    fn read(file: &Gguf<'_>, at: usize, sizes: Sizes, keep: &K) -> Result<Self, ModelError> {
         let Sizes {
             hidden,
             wide,
@@ -172,24 +248,23 @@ impl Layer {
             ..
         } = sizes;
         let name = |part: &str| format!("blk.{at}.{part}.weight");
-        let norm = |part: &str| file.floats(&name(part), &[hidden]);
+        let norm = |part: &str| keep.norm(file.floats(&name(part), &[hidden])?);
+        let map = |parts: &[(&str, usize)], inputs| {
+            let named: Vec<_> = parts.iter().map(|(part, n)| (name(part), *n)).collect();
+            let parts: Vec<_> = named.iter().map(|(name, n)| (name.as_str(), *n)).collect();
+            keep.map(file.matrices(&parts, inputs)?)
+        };
+        let side = groups * width;
         Ok(Self {
             attention_norm: norm("attn_norm")?,
-            qkv: file.matrices(
-                &[
-                    (&name("attn_q"), hidden),
-                    (&name("attn_k"), groups * width),
-                    (&name("attn_v"), groups * width),
-                ],
+            qkv: map(
+                &[("attn_q", hidden), ("attn_k", side), ("attn_v", side)],
                 hidden,
             )?,
-            attended: file.matrix(&name("attn_output"), hidden, hidden)?,
+            attended: map(&[("attn_output", hidden)], hidden)?,
             wide_norm: norm("ffn_norm")?,
-            widen: file.matrices(
-                &[(&name("ffn_gate"), wide), (&name("ffn_up"), wide)],
-                hidden,
-            )?,
-            narrow: file.matrix(&name("ffn_down"), hidden, wide)?,
+            widen: map(&[("ffn_gate", wide), ("ffn_up", wide)], hidden)?,
+            narrow: map(&[("ffn_down", hidden)], wide)?,
         })
     }
 }
@@ -326,24 +401,12 @@ impl Decode for Engine {
         room(&mut self.attended, sizes.hidden);
         room(&mut self.wide, 2 * sizes.wide);
         room(&mut self.gated, sizes.wide);
-        let mut rows = self.rows.chunks_exact_mut(sizes.hidden);
+        network.embed(parts, &mut self.rows)?;
         for part in parts.iter_mut() {
-            let positions = part.memory.positions + part.tokens.len();
-            if positions * sizes.width > network.turns.len() || part.tokens.is_empty() {
-                let what = format!("{positions} positions, or none that is new");
-                return Err(ModelError::Mismatch(what));
-            }
             part.memory.keys.resize_with(network.layers.len(), Vec::new);
             part.memory
                 .values
                 .resize_with(network.layers.len(), Vec::new);
-            for (token, row) in part.tokens.iter().zip(rows.by_ref()) {
-                let token = *token as usize;
-                if token >= sizes.vocabulary {
-                    return Err(ModelError::Mismatch(format!("token {token}")));
-                }
-                network.words.row(token, row);
-            }
         }
         for at in 0..network.layers.len() {
             self.layer(at, parts)?;

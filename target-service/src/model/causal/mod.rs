@@ -3,9 +3,11 @@
 //! `read` takes the file apart, `forward` computes steps over several sequences at once, `text` turns
 //! text into tokens and back piece by piece, `sample` chooses the next token. The weights are multiplied
 //! by candle's kernels for Q8_0; whatever the file holds is brought to that when it is loaded, since
-//! candle has no vector instructions for Q4_1 and its like (three to four times slower).
+//! candle has no vector instructions for Q4_1 and its like (three to four times slower). On other devices
+//! than the processor `operators` takes the place of `forward`.
 
 mod forward;
+mod operators;
 mod read;
 mod sample;
 mod text;
@@ -14,8 +16,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::source::{Source, hex};
-use super::{ModelError, ModelInfo};
-use forward::Network;
+use super::{Device, ModelError, ModelInfo};
+use forward::{AsRead, Network};
 pub use sample::{Sampler, Sampling};
 pub use text::{Detokenizer, Text};
 
@@ -28,6 +30,8 @@ pub struct Memory {
     /// One row a position for each layer.
     keys: Vec<Vec<f32>>,
     values: Vec<Vec<f32>>,
+    /// Both for each layer, where the engine computes on another device than the processor.
+    tensors: Vec<(candle_core::Tensor, candle_core::Tensor)>,
     positions: usize,
 }
 
@@ -52,7 +56,8 @@ pub struct Part<'a> {
 /// Computes steps over several sequences. One per worker thread.
 pub trait Decode: Send {
     /// For each part, in order, one score for each token of the vocabulary, or nothing where they were
-    /// not wanted. What a sequence gets does not depend on the others in the step.
+    /// not wanted. What a sequence gets does not depend on the others in the step; on another device than
+    /// the processor not by more than the last digits.
     ///
     /// # Errors
     /// [`ModelError`]: nothing can be said of any of the sequences, whose memory is of no use any more.
@@ -65,7 +70,13 @@ pub struct Causal {
     pub info: ModelInfo,
     /// Text to tokens and back.
     pub text: Arc<Text>,
-    network: Arc<Network>,
+    network: Placed,
+}
+
+/// The network, where it computes.
+enum Placed {
+    Processor(Arc<Network>),
+    Device(Arc<Network<operators::OnDevice>>),
 }
 
 impl std::fmt::Debug for Causal {
@@ -79,15 +90,18 @@ impl std::fmt::Debug for Causal {
 impl Causal {
     /// A new engine for one worker; the weights are shared with its siblings.
     pub fn engine(&self) -> Box<dyn Decode> {
-        Box::new(forward::Engine::new(Arc::clone(&self.network)))
+        match &self.network {
+            Placed::Processor(network) => Box::new(forward::Engine::new(Arc::clone(network))),
+            Placed::Device(network) => Box::new(operators::Engine::new(Arc::clone(network))),
+        }
     }
 }
 
-/// Loads the model in the GGUF file `path`, called `name`. A `SHA256SUMS` beside it is held against it.
+/// Loads the model in the GGUF file `path`, called `name`, to compute on `device`. A `SHA256SUMS` beside it is held against it.
 ///
 /// # Errors
 /// Names the file and what is wrong with it.
-pub(super) fn load(name: String, path: &Path) -> Result<Causal, ModelError> {
+pub(super) fn load(name: String, path: &Path, device: &Device) -> Result<Causal, ModelError> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let source = Source::Dir(directory);
@@ -95,7 +109,18 @@ pub(super) fn load(name: String, path: &Path) -> Result<Causal, ModelError> {
     let bytes = source.read(&file)?;
     let model = read::Gguf::parse(source.describe(&file), &bytes)?;
     let text = Text::read(&model)?;
-    let (network, context) = Network::read(&model, text.vocabulary())?;
+    let vocabulary = text.vocabulary();
+    let (network, context) = match device {
+        Device::Cpu => {
+            let (network, context) = Network::read(&model, vocabulary, &AsRead)?;
+            (Placed::Processor(Arc::new(network)), context)
+        }
+        Device::Candle(device) => {
+            let keep = operators::OnDevice(device.clone());
+            let (network, context) = Network::read(&model, vocabulary, &keep)?;
+            (Placed::Device(Arc::new(network)), context)
+        }
+    };
     let revision = hex(&super::source::digest(&bytes)[..6]);
     let info = ModelInfo {
         name,
@@ -107,7 +132,7 @@ pub(super) fn load(name: String, path: &Path) -> Result<Causal, ModelError> {
     Ok(Causal {
         info,
         text: Arc::new(text),
-        network: Arc::new(network),
+        network,
     })
 }
 

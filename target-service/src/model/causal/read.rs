@@ -7,6 +7,7 @@ use std::panic::AssertUnwindSafe;
 use candle_core::Device;
 use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::quantized::k_quants::{BlockQ8_0, GgmlType};
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 
 use super::super::ModelError;
 
@@ -173,6 +174,7 @@ impl<'a> Gguf<'a> {
 }
 
 /// A linear map in Q8_0: 32 weights of a row share a scale.
+#[derive(Clone)]
 pub(super) struct Matrix {
     blocks: Vec<BlockQ8_0>,
     inputs: usize,
@@ -190,6 +192,15 @@ impl Matrix {
         let sizes = (rows, self.inputs, self.outputs);
         candle_core::quantized::k_quants::matmul(sizes, from, &self.blocks, to)?;
         Ok(())
+    }
+
+    /// The map as a tensor of `device`, its blocks as they are.
+    pub(super) fn onto(self, device: &Device) -> Result<QTensor, ModelError> {
+        let shape = (self.outputs, self.inputs);
+        let here = QTensor::new(QStorage::Cpu(Box::new(self.blocks)), shape)?;
+        // Not quantised there: candle leaves what its kernels read behind the last block as it is then.
+        let there = QStorage::from_data(here.data()?, device, GgmlDType::Q8_0)?;
+        Ok(QTensor::new(there, shape)?)
     }
 
     /// Row `at` of the map, as floats.

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::quantized::gguf_file::{self, Value};
+use candle_core::quantized::k_quants::{BlockQ8_0, GgmlType};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
 use super::*;
-use crate::model::{Model, open};
+use crate::model::{self, Model};
 
 const HIDDEN: usize = 64;
 const HEADS: usize = 2;
@@ -130,10 +131,18 @@ pub(crate) fn small() -> tempfile::TempDir {
 }
 
 pub(crate) fn loaded() -> Causal {
-    match open(small().path()).unwrap() {
+    loaded_on(&model::Device::Cpu)
+}
+
+fn loaded_on(device: &model::Device) -> Causal {
+    match model::open(small().path(), device).unwrap() {
         Model::Causal(model) => model,
         Model::Encoder(_) => panic!("a GGUF file is a causal model"),
     }
+}
+
+fn open(path: &Path) -> Result<Model, ModelError> {
+    model::open(path, &model::Device::Cpu)
 }
 
 fn step(engine: &mut dyn Decode, memory: &mut Memory, tokens: &[u32]) -> Vec<f32> {
@@ -145,42 +154,62 @@ fn step(engine: &mut dyn Decode, memory: &mut Memory, tokens: &[u32]) -> Vec<f32
     engine.step(&mut [part]).unwrap().remove(0)
 }
 
-/// The same network, one loop at a time and in double precision.
-struct Plain(HashMap<String, Vec<Vec<f64>>>);
+/// The same network, one loop at a time and in double precision but for what 8 bits leave of weights and
+/// activations.
+struct Plain {
+    weights: HashMap<String, Vec<Vec<f64>>>,
+    turn: Turn,
+}
+
+type Turn = fn(&[f64], usize) -> Vec<f64>;
+
+/// What is left when 32 values share a scale and have 8 bits each.
+fn eight_bits(values: &[f32]) -> Vec<f32> {
+    let mut blocks = vec![BlockQ8_0::zeros(); values.len() / BlockQ8_0::BLCK_SIZE];
+    BlockQ8_0::from_float(values, &mut blocks);
+    let mut left = values.to_vec();
+    BlockQ8_0::to_float(&blocks, &mut left);
+    left
+}
 
 impl Plain {
-    fn new() -> Self {
+    fn new(turn: Turn) -> Self {
         let rows = |tensor: &QTensor| {
             let plain = tensor.dequantize(&Device::Cpu).unwrap();
             let width = *plain.dims().last().unwrap();
-            let all = plain.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let mut all = plain.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            if plain.rank() > 1 {
+                all = eight_bits(&all);
+            }
             let rows = all.chunks(width);
             rows.map(|row| row.iter().map(|v| f64::from(*v)).collect())
                 .collect()
         };
-        Plain(
-            tensors()
-                .iter()
-                .map(|(k, v)| (k.clone(), rows(v)))
-                .collect(),
-        )
+        let tensors = tensors();
+        let named = tensors.iter().map(|(k, v)| (k.clone(), rows(v)));
+        Self {
+            weights: named.collect(),
+            turn,
+        }
     }
 
     fn map(&self, name: &str, x: &[f64]) -> Vec<f64> {
-        let rows = &self.0[&format!("{name}.weight")];
-        let row = |row: &Vec<f64>| row.iter().zip(x).map(|(w, v)| w * v).sum();
+        let rows = &self.weights[&format!("{name}.weight")];
+        let x: Vec<f32> = x.iter().map(|v| *v as f32).collect();
+        let x = eight_bits(&x);
+        let row = |row: &Vec<f64>| row.iter().zip(&x).map(|(w, v)| w * f64::from(*v)).sum();
         rows.iter().map(row).collect()
     }
 
     fn norm(&self, name: &str, x: &[f64]) -> Vec<f64> {
         let mean = x.iter().map(|v| v * v).sum::<f64>() / x.len() as f64;
-        let scale = &self.0[&format!("{name}.weight")][0];
+        let scale = &self.weights[&format!("{name}.weight")][0];
         let factor = 1.0 / (mean + f64::from(EPSILON)).sqrt();
         x.iter().zip(scale).map(|(v, s)| v * factor * s).collect()
     }
 
     fn scores(&self, tokens: &[u32]) -> Vec<f64> {
-        let embeddings = &self.0["token_embd.weight"];
+        let embeddings = &self.weights["token_embd.weight"];
         let mut rows: Vec<Vec<f64>> = tokens
             .iter()
             .map(|token| embeddings[*token as usize].clone())
@@ -192,7 +221,8 @@ impl Plain {
                 .map(|row| self.norm(&name("attn_norm"), row))
                 .collect();
             let turned = |part: &str| -> Vec<Vec<f64>> {
-                let row = |(p, row): (usize, &Vec<f64>)| turn(&self.map(&name(part), row), p);
+                let row =
+                    |(p, row): (usize, &Vec<f64>)| (self.turn)(&self.map(&name(part), row), p);
                 normed.iter().enumerate().map(row).collect()
             };
             let (queries, keys) = (turned("attn_q"), turned("attn_k"));
@@ -242,24 +272,42 @@ fn add_to(row: &mut [f64], other: &[f64]) {
     }
 }
 
+/// Cosine and sine of pair `at` of a head.
+fn angle(at: usize, position: usize) -> (f64, f64) {
+    let slower = 10_000f64.powf(2.0 * at as f64 / WIDTH as f64);
+    let (sin, cos) = (position as f64 / slower).sin_cos();
+    (cos, sin)
+}
+
 fn turn(row: &[f64], position: usize) -> Vec<f64> {
     let mut turned = row.to_vec();
     for (at, pair) in turned.chunks_mut(2).enumerate() {
-        let slower = 10_000f64.powf(2.0 * (at % (WIDTH / 2)) as f64 / WIDTH as f64);
-        let (sin, cos) = (position as f64 / slower).sin_cos();
+        let (cos, sin) = angle(at % (WIDTH / 2), position);
         let (a, b) = (pair[0], pair[1]);
         (pair[0], pair[1]) = (a * cos - b * sin, a * sin + b * cos);
     }
     turned
 }
 
-#[test]
-fn scores_are_those_of_the_plain_network() {
-    let (model, plain) = (loaded(), Plain::new());
+/// The order of elements that other checkpoints have: halves of a head in place of neighbours.
+fn turn_halves(row: &[f64], position: usize) -> Vec<f64> {
+    let mut turned = row.to_vec();
+    for head in turned.chunks_mut(WIDTH) {
+        let (first, second) = head.split_at_mut(WIDTH / 2);
+        for (at, (a, b)) in first.iter_mut().zip(second).enumerate() {
+            let (cos, sin) = angle(at, position);
+            (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+        }
+    }
+    turned
+}
+
+/// The cosine between the scores of an engine and of a plain network after each token of a text.
+fn cosines(model: &Causal, plain: &Plain) -> Vec<f64> {
     let mut engine = model.engine();
     let tokens: Vec<u32> = "the shortstop, 12".bytes().map(u32::from).collect();
     let mut memory = Memory::default();
-    for at in 0..tokens.len() {
+    let cosine = |at: usize| {
         let ours = step(engine.as_mut(), &mut memory, &tokens[at..=at]);
         let theirs = plain.scores(&tokens[..=at]);
         let pairs = || ours.iter().map(|v| f64::from(*v)).zip(&theirs);
@@ -268,10 +316,72 @@ fn scores_are_those_of_the_plain_network() {
             pairs().map(|(a, _)| a * a).sum(),
             pairs().map(|(_, b)| b * b).sum(),
         );
-        // 8 bits a weight and an activation, of which random weights make the most.
-        let cosine = dot / (ours * theirs).sqrt();
-        assert!(cosine > 0.99, "position {at}: cosine {cosine}");
+        dot / (ours * theirs).sqrt()
+    };
+    (0..tokens.len()).map(cosine).collect()
+}
+
+/// A rounding that falls to the other side, where 8 bits part two values, is all that may differ.
+const SAME: f64 = 0.999_99;
+
+#[test]
+fn scores_are_those_of_the_plain_network() {
+    let model = loaded();
+    let same = cosines(&model, &Plain::new(turn));
+    assert!(same.iter().all(|cosine| *cosine > SAME), "{same:?}");
+    // What a mistake would look like: the bound notices it at every position but the first, which nothing
+    // turns.
+    let stays: Turn = |row, _| row.to_vec();
+    for wrong in [turn_halves as Turn, stays] {
+        let wrong = cosines(&model, &Plain::new(wrong));
+        assert!(wrong[1..].iter().all(|cosine| *cosine < SAME), "{wrong:?}");
     }
+}
+
+/// What computes on a CUDA device computes wherever candle does; here on the processor.
+#[test]
+fn candles_operators_write_what_the_plain_network_does() {
+    let device = model::Device::Candle(Device::Cpu);
+    let model = loaded_on(&device);
+    let same = cosines(&model, &Plain::new(turn));
+    assert!(same.iter().all(|cosine| *cosine > SAME), "{same:?}");
+    let close = |a: &[f32], b: &[f32]| {
+        let largest = b.iter().fold(0f32, |most, v| most.max(v.abs()));
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 0.02 * largest)
+    };
+    // A prompt in one piece, in two, and beside another.
+    let text: Vec<u32> = b"a long prompt of some words".map(u32::from).to_vec();
+    let mut engine = model.engine();
+    let whole = step(engine.as_mut(), &mut Memory::default(), &text);
+    let mut memories = [Memory::default(), Memory::default()];
+    let (begin, rest) = text.split_at(9);
+    for (round, tokens) in [begin, rest].into_iter().enumerate() {
+        let [one, other] = &mut memories;
+        let mut parts = [(one, tokens), (other, &text[..4 + round])].map(|(memory, tokens)| Part {
+            memory,
+            tokens,
+            scores: round == 1,
+        });
+        let scores = engine.step(&mut parts).unwrap();
+        match round {
+            0 => assert!(scores.iter().all(Vec::is_empty), "not asked for"),
+            _ => assert!(close(&scores[0], &whole), "in two pieces"),
+        }
+    }
+    assert_eq!(memories[0].positions(), text.len());
+    let mut refused = |tokens: &[u32]| {
+        let mut memory = Memory::default();
+        let part = Part {
+            memory: &mut memory,
+            tokens,
+            scores: true,
+        };
+        let error = engine.step(&mut [part]).unwrap_err();
+        assert!(matches!(error, ModelError::Mismatch(_)), "{error}");
+    };
+    refused(&[1; CONTEXT + 1]);
+    refused(&[9999]);
+    refused(&[]);
 }
 
 #[test]
