@@ -1,6 +1,7 @@
-//! The hot path of a request to the bundled encoder: tokenise, forward for batches of 1, 8 and 32,
-//! both together as one request takes them, and the whole of it over HTTP; the weighted-words model for
-//! comparison. all-MiniLM-L6-v2 for batches of 1, 8 and 32 of 16, 64 and 256 tokens, where it was fetched
+//! The hot path of a request to the bundled encoder: tokenise, pack (documents to batches; nothing is padded),
+//! forward for batches of 1, 8 and 32, tokenise and forward together as one request takes them, and the whole of it
+//! over HTTP; the weighted-words model for comparison. Pooling and head are part of forward, and at most what
+//! a document of one token takes. all-MiniLM-L6-v2 for batches of 1, 8 and 32 of 16, 64 and 256 tokens, where it was fetched
 //! (`target-service/models/fetch-minilm.sh`). One thread, as a worker has.
 //!
 //! Throughput is in tokens, or in documents where the whole request is measured.
@@ -17,6 +18,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use target_service::batch::{Limits, Queue};
 use target_service::config::{ConnectionLimits, Drain, LogRoute, RequestLimits, TelemetryConfig};
 use target_service::engine::{Pool, Settings};
 use target_service::faults::Faults;
@@ -51,6 +53,44 @@ fn tokenise(c: &mut Criterion) {
     group.finish();
 }
 
+/// A full queue of documents of the corpus' lengths comes in and leaves in batches.
+fn pack(c: &mut Criterion) {
+    let preprocess = model::bundled("bert").expect("bundled").preprocess();
+    let lengths: Vec<usize> = documents()
+        .iter()
+        .take(64)
+        .map(|text| preprocess.encode(text).expect("encodes").cost())
+        .collect();
+    let limits = Limits {
+        max_batch: 8,
+        max_batch_tokens: 2048,
+        capacity: lengths.len(),
+        workers: 1,
+        max_hold: Duration::ZERO,
+    };
+    let mut group = c.benchmark_group("pack");
+    group.throughput(Throughput::Elements(lengths.len() as u64));
+    group.bench_function(BenchmarkId::from_parameter(lengths.len()), |b| {
+        b.iter(|| {
+            let mut queue = Queue::new(limits);
+            for length in &lengths {
+                let documents = vec![(*length, ())];
+                let admitted = queue.offer(Duration::ZERO, Duration::from_secs(5), documents);
+                admitted.expect("there is room");
+            }
+            let mut batches = 0;
+            while !queue.is_empty() {
+                let taken = queue.take(Duration::ZERO);
+                let took = Duration::from_millis(2);
+                queue.finished(Duration::ZERO, taken.tokens(), took, true);
+                batches += 1;
+            }
+            black_box(batches)
+        });
+    });
+    group.finish();
+}
+
 fn forward(c: &mut Criterion) {
     let model = model::bundled("bert").expect("bundled");
     let preprocess = model.preprocess();
@@ -61,6 +101,13 @@ fn forward(c: &mut Criterion) {
         .collect();
     let mut engine = model.engine(1);
     let mut group = c.benchmark_group("forward");
+    let shortest = Encoded {
+        ids: encoded[0].ids[..1].to_vec(),
+        weights: Vec::new(),
+    };
+    group.bench_function("one token", |b| {
+        b.iter(|| engine.infer(black_box(&[&shortest])));
+    });
     for size in [1, 8, 32] {
         let batch: Vec<&Encoded> = encoded.iter().take(size).collect();
         let tokens: usize = batch.iter().map(|d| d.cost()).sum();
@@ -83,6 +130,8 @@ fn minilm(c: &mut Criterion) {
     let model = model::load(&directory).expect("loads");
     let mut engine = model.engine(1);
     let mut group = c.benchmark_group("minilm");
+    // The largest takes seconds.
+    group.sample_size(20);
     for tokens in [16, 64, 256] {
         for size in [1, 8, 32] {
             let document = |at: usize| Encoded {
@@ -201,6 +250,7 @@ fn over_http(c: &mut Criterion) {
                 .body(Full::new(body))
                 .expect("a request");
             runtime.block_on(async {
+                sender.ready().await.expect("the connection stays open");
                 let response = sender.send_request(request).await.expect("an answer");
                 assert_eq!(response.status(), 200);
                 response
@@ -215,5 +265,7 @@ fn over_http(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, tokenise, forward, minilm, request, over_http);
+criterion_group!(
+    benches, tokenise, pack, forward, minilm, request, over_http
+);
 criterion_main!(benches);
