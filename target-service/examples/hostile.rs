@@ -5,6 +5,8 @@
 //! target-service --listen 127.0.0.1:3010 &
 //! cargo run --release -p target-service --example hostile -- --url 127.0.0.1:3010 --requests 1000000
 //! ```
+//!
+//! With `--writes` at a service whose model writes texts.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -27,13 +29,20 @@ struct Args {
     /// Connections at the same time.
     #[arg(long, default_value_t = 4)]
     threads: u64,
+    /// The service's model writes texts: most requests are for those.
+    #[arg(long)]
+    writes: bool,
     /// Where the random numbers begin.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
 
-/// Answers by status; 0 for a connection that was closed without one.
+/// Answers by status; 0 for a connection that was closed without one, 2 for an HTTP/2 status that is not
+/// in its static table.
 type Tally = BTreeMap<u16, u64>;
+
+/// How long damaged frames may leave a connection silent: they may have promised more than they hold.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 const PATHS: &[&str] = &[
     "/predict",
@@ -58,6 +67,18 @@ const BODIES: &[&str] = &[
     "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
     "\u{feff}{\"text\": \"\\ud800\"}",
     "",
+];
+
+/// Of one token each where they are sound, since those cost the service time.
+const PROMPTS: &[&str] = &[
+    r#"{"model": "m", "prompt": "The capital", "max_tokens": 1}"#,
+    r#"{"model": "m", "prompt": [504, 3575, 99999999], "max_tokens": 1, "stream": true}"#,
+    r#"{"model": "m", "prompt": "a", "max_tokens": 1, "stream": true, "stream_options": {"include_usage": 1}}"#,
+    r#"{"model": "m", "prompt": ["a", "b"], "n": 2, "max_tokens": 1, "best_of": -1}"#,
+    r#"{"model": "m", "prompt": "\ud83d", "stop": ["", "x", 5], "max_tokens": 1, "temperature": 1e39}"#,
+    r#"{"model": "m", "prompt": "", "max_tokens": 18446744073709551616, "top_p": -0.0, "seed": 1.5}"#,
+    r#"{"model": "m", "prompt": "a", "max_tokens": 1, "logit_bias": {"1": 100}, "echo": true}"#,
+    r#"{"prompt": {"text": "a"}, "max_tokens": "1", "stream": "yes"}"#,
 ];
 
 const HEADERS: &[&str] = &[
@@ -112,16 +133,37 @@ impl Attacker {
     }
 
     fn body(&mut self) -> Vec<u8> {
-        let mut body = self.one(BODIES).as_bytes().to_vec();
+        let bodies = match self.args.writes && self.rng.random_bool(0.8) {
+            true => PROMPTS,
+            false => BODIES,
+        };
+        let mut body = self.one(bodies).as_bytes().to_vec();
         if self.rng.random_bool(0.7) {
             self.damage(&mut body);
         }
         body
     }
 
+    fn path(&mut self) -> &'static str {
+        match self.args.writes && self.rng.random_bool(0.8) {
+            true => "/v1/completions",
+            false => self.one(PATHS),
+        }
+    }
+
+    /// A request as HTTP/2 has it, its frames mostly damaged.
+    fn frames(&mut self) -> Vec<u8> {
+        let body = self.body();
+        let mut frames = request_frames(self.path(), &body);
+        if self.rng.random_bool(0.8) {
+            self.damage(&mut frames);
+        }
+        frames
+    }
+
     fn head(&mut self, length: Option<usize>) -> Vec<u8> {
         let method = self.one(&["POST", "POST", "POST", "GET", "BREW", "PRI", "CONNECT"]);
-        let mut head = format!("{method} {} HTTP/1.1\r\nhost: x\r\n", self.one(PATHS));
+        let mut head = format!("{method} {} HTTP/1.1\r\nhost: x\r\n", self.path());
         for _ in 0..self.rng.random_range(0..3) {
             head += self.one(HEADERS);
             head += "\r\n";
@@ -132,7 +174,7 @@ impl Attacker {
         (head + "\r\n").into_bytes()
     }
 
-    /// The bytes of one attempt.
+    /// The bytes of one attempt, but for those of [`Attacker::frames`].
     fn attempt(&mut self) -> Vec<u8> {
         let mut bytes = match self.rng.random_range(0..6) {
             // Bytes of no protocol.
@@ -179,9 +221,14 @@ impl Attacker {
 
     /// Sends one attempt on a connection of its own and reads what comes until it is closed.
     fn send(&mut self) -> Result<()> {
-        let bytes = self.attempt();
         let mut stream =
             TcpStream::connect(&self.args.url).context("it does not accept any more")?;
+        if self.rng.random_range(0..7) == 0 {
+            let bytes = self.frames();
+            let status = frames_answer(&mut stream, &bytes, PATIENCE)?;
+            return self.count(status, &bytes, b"over HTTP/2");
+        }
+        let bytes = self.attempt();
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         // The service may close before it has read all.
         let _ = stream.write_all(&bytes);
@@ -199,35 +246,124 @@ impl Attacker {
             .strip_prefix(b"HTTP/1.")
             .and_then(|rest| std::str::from_utf8(rest.get(2..5)?).ok()?.parse().ok())
             .unwrap_or(0);
+        self.count(status, &bytes, &answer)
+    }
+
+    fn count(&mut self, status: u16, bytes: &[u8], answer: &[u8]) -> Result<()> {
         *self.tally.entry(status).or_default() += 1;
         ensure!(
             status != 500,
             "{:?} was answered {:?}",
-            String::from_utf8_lossy(&bytes),
-            String::from_utf8_lossy(&answer)
+            String::from_utf8_lossy(bytes),
+            String::from_utf8_lossy(answer)
         );
         Ok(())
     }
 }
 
+/// A frame of stream 1 (RFC 9113, 4.1).
+fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap_or(0).to_be_bytes();
+    let mut bytes = length[1..].to_vec();
+    bytes.extend([kind, flags, 0, 0, 0, 1]);
+    bytes.extend(payload);
+    bytes
+}
+
+/// POST, http, then path and a content type as literals that nothing remembers (RFC 7541), and the body.
+fn request_frames(path: &str, body: &[u8]) -> Vec<u8> {
+    let mut fields = vec![0x83, 0x86];
+    for (name, value) in [(&[0x04][..], path), (&[0x0f, 31 - 15], "application/json")] {
+        fields.extend(name);
+        fields.push(u8::try_from(value.len()).unwrap_or(0));
+        fields.extend(value.as_bytes());
+    }
+    [frame(1, 4, &fields), frame(0, 1, body)].concat()
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// Sends the preface and frames, and reads frames until an answer ends, the connection does, or nothing comes for
+/// `patience`: the status of the answer, if there was one.
+fn frames_answer(stream: &mut TcpStream, frames: &[u8], patience: Duration) -> Result<u16> {
+    stream.set_read_timeout(Some(patience))?;
+    let _ = stream.write_all(&[PREFACE, frames].concat());
+    let (mut bytes, mut status) = (Vec::new(), 0);
+    let mut chunk = [0; 4096];
+    loop {
+        while let Some((frame, rest)) = split_frame(&bytes) {
+            let (kind, flags, payload) = (frame[3], frame[4], &frame[9..]);
+            if kind == 1 {
+                status = status_of(payload);
+            }
+            // The end of an answer, a stream's end, or the connection's.
+            if (matches!(kind, 0 | 1) && flags & 1 != 0) || matches!(kind, 3 | 7) {
+                return Ok(status);
+            }
+            bytes = rest.to_vec();
+        }
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => return Ok(status),
+            Ok(read) => bytes.extend(&chunk[..read]),
+        }
+    }
+}
+
+fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let length = bytes.get(..3)?;
+    let length = u32::from_be_bytes([0, length[0], length[1], length[2]]) as usize;
+    bytes.split_at_checked(9 + length)
+}
+
+/// The status that a block of fields begins with, where it is one of the static table.
+fn status_of(block: &[u8]) -> u16 {
+    // Changes of the table's size may come before it.
+    match block.iter().find(|byte| **byte & 0xe0 != 0x20) {
+        Some(0x88) => 200,
+        Some(0x8c) => 400,
+        Some(0x8d) => 404,
+        Some(0x8e) => 500,
+        _ => 2,
+    }
+}
+
 /// A proper request gets a proper answer.
-fn probe(url: &str) -> Result<()> {
-    let mut stream = TcpStream::connect(url)?;
+fn probe(args: &Args) -> Result<()> {
+    let (path, body) = match args.writes {
+        true => ("/v1/completions", r#"{"prompt": "A", "max_tokens": 1}"#),
+        false => ("/predict", "The pitcher"),
+    };
+    let mut stream = TcpStream::connect(&args.url)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    stream.write_all(
-        b"POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 11\r\n\r\nThe pitcher",
-    )?;
+    let kind = ["text/plain", "application/json"][usize::from(args.writes)];
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: {kind}\r\n\
+         content-length: {length}\r\n\r\n"
+    );
+    stream.write_all((head + body).as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     if !answer.starts_with("HTTP/1.1 200") {
         bail!("a proper request was answered {answer:?}");
     }
+    let body = match args.writes {
+        true => body,
+        false => r#"{"text": "The pitcher"}"#,
+    };
+    let mut stream = TcpStream::connect(&args.url)?;
+    let frames = request_frames(path, body.as_bytes());
+    let status = frames_answer(&mut stream, &frames, Duration::from_secs(10))?;
+    ensure!(
+        status == 200,
+        "a proper request over HTTP/2 was answered {status}"
+    );
     Ok(())
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    probe(&args.url).context("the service is not as it should be before it begins")?;
+    probe(&args).context("the service is not as it should be before it begins")?;
     let start = Instant::now();
     let each = args.requests.div_ceil(args.threads.max(1));
     let tallies: Vec<Result<Tally>> = std::thread::scope(|scope| {
@@ -244,7 +380,7 @@ fn main() -> Result<()> {
                     for at in 0..each {
                         attacker.send()?;
                         if at % 1000 == 0 {
-                            probe(&attacker.args.url)?;
+                            probe(&attacker.args)?;
                         }
                     }
                     Ok(attacker.tally)
@@ -263,7 +399,7 @@ fn main() -> Result<()> {
             *all.entry(status).or_default() += count;
         }
     }
-    probe(&args.url).context("the service is not as it should be afterwards")?;
+    probe(&args).context("the service is not as it should be afterwards")?;
     let sent: u64 = all.values().sum();
     println!(
         "{sent} requests in {:.0} s; answers by status (0: closed without): {all:?}",
