@@ -265,7 +265,5 @@ fn over_http(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(
-    benches, tokenise, pack, forward, minilm, request, over_http
-);
+criterion_group!(benches, tokenise, pack, forward, minilm, request, over_http);
 criterion_main!(benches);

@@ -151,14 +151,15 @@ impl Attacker {
         }
     }
 
-    /// A request as HTTP/2 has it, its frames mostly damaged.
-    fn frames(&mut self) -> Vec<u8> {
+    /// A request as HTTP/2 has it, its frames mostly damaged, and how long to wait for an answer.
+    fn frames(&mut self) -> (Vec<u8>, Duration) {
         let body = self.body();
         let mut frames = request_frames(self.path(), &body);
-        if self.rng.random_bool(0.8) {
-            self.damage(&mut frames);
+        if self.rng.random_bool(0.2) {
+            return (frames, Duration::from_secs(10));
         }
-        frames
+        self.damage(&mut frames);
+        (frames, PATIENCE)
     }
 
     fn head(&mut self, length: Option<usize>) -> Vec<u8> {
@@ -224,8 +225,8 @@ impl Attacker {
         let mut stream =
             TcpStream::connect(&self.args.url).context("it does not accept any more")?;
         if self.rng.random_range(0..7) == 0 {
-            let bytes = self.frames();
-            let status = frames_answer(&mut stream, &bytes, PATIENCE)?;
+            let (bytes, patience) = self.frames();
+            let status = frames_answer(&mut stream, &bytes, patience)?;
             return self.count(status, &bytes, b"over HTTP/2");
         }
         let bytes = self.attempt();

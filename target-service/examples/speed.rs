@@ -26,6 +26,9 @@ struct Args {
     /// text-embeddings-inference does on a processor.
     #[arg(long)]
     operators: bool,
+    /// Tokens of the batches of one length are from 1,000 to this many more.
+    #[arg(long, default_value_t = 28_000)]
+    span: usize,
     /// Milliseconds at least of each measurement.
     #[arg(long, default_value_t = 1000)]
     time: u64,
@@ -69,7 +72,7 @@ fn main() -> Result<()> {
     let least = Duration::from_millis(args.time);
     for tokens in [16usize, 64, 256] {
         for size in [1usize, 8, 32] {
-            let id = |at: usize, i: usize| 1000 + ((at * 7919 + i * 104_729) % 28_000) as u32;
+            let id = |at: usize, i: usize| 1000 + ((at * 7919 + i * 104_729) % args.span) as u32;
             let documents: Vec<Encoded> = (0..size)
                 .map(|at| encoded((0..tokens).map(|i| id(at, i)).collect()))
                 .collect();

@@ -6,17 +6,14 @@
 //! does not listen any more is noticed at the next step and costs nothing from then on.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::pool::{STALL_POLL, SubmitError};
+use super::desk::{Crew, Desk, State, SubmitError};
 use crate::batch::EntryId;
-#[cfg(test)]
-use crate::batch::Refusal;
 use crate::batch::turns::{Entry, Limits, Turns, Want, plan};
 use crate::faults::Faults;
 use crate::model::ModelError;
@@ -114,49 +111,25 @@ struct Job {
     events: UnboundedSender<Event>,
 }
 
-struct State {
-    turns: Turns<Job>,
-    closed: bool,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    wake: Condvar,
-    epoch: Instant,
-    settings: WriterSettings,
-    text: Arc<Text>,
-    metrics: Arc<Metrics>,
-    faults: Arc<Faults>,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // What is done under the lock does not panic half-way.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn since_epoch(&self, at: Instant) -> Duration {
-        at.saturating_duration_since(self.epoch)
-    }
-
-    fn show(&self, state: &State) {
+impl Desk<Turns<Job>> {
+    fn show(&self, state: &State<Turns<Job>>) {
         let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.metrics.queue_depth.set(gauge(state.turns.waiting()));
-        self.metrics.sequences.set(gauge(state.turns.running()));
+        self.metrics.queue_depth.set(gauge(state.queue.waiting()));
+        self.metrics.sequences.set(gauge(state.queue.running()));
     }
 }
 
 /// The running workers. Closing lets them finish what waits; dropping closes without waiting.
 pub struct Writers {
-    shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    crew: Crew<Turns<Job>>,
+    text: Arc<Text>,
 }
 
 /// A text being written, or waiting for that. Dropping it ends the work on it.
 pub struct Writing {
     id: EntryId,
     events: UnboundedReceiver<Event>,
-    shared: Arc<Shared>,
+    desk: Arc<Desk<Turns<Job>>>,
 }
 
 impl Writing {
@@ -172,9 +145,9 @@ impl Writing {
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        if state.turns.cancel(self.id).is_some() {
-            self.shared.show(&state);
+        let mut state = self.desk.lock();
+        if state.queue.cancel(self.id).is_some() {
+            self.desk.show(&state);
         }
     }
 }
@@ -198,42 +171,27 @@ impl Writers {
             workers: engines.len(),
         });
         let capacity = turns.limits().capacity;
-        metrics
-            .queue_capacity
-            .set(i64::try_from(capacity).unwrap_or(i64::MAX));
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                turns,
-                closed: false,
-            }),
-            wake: Condvar::new(),
-            epoch: Instant::now(),
-            settings,
-            text,
-            metrics,
-            faults,
+        let desk = Desk::new(turns, capacity, metrics, faults);
+        let workers = engines.into_iter().map(|engine| {
+            let text = text.clone();
+            move |desk: &Desk<_>| {
+                let worker = Worker {
+                    desk,
+                    settings,
+                    text,
+                    engine,
+                    sequences: Vec::new(),
+                };
+                worker.run();
+            }
         });
-        let writers = Writers {
-            shared: shared.clone(),
-            threads: Mutex::new(Vec::new()),
-        };
-        for (n, engine) in engines.into_iter().enumerate() {
-            let shared = shared.clone();
-            let thread = std::thread::Builder::new()
-                .name(format!("generation-{n}"))
-                .spawn(move || Worker::new(&shared, engine).run())?;
-            writers
-                .threads
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(thread);
-        }
-        Ok(writers)
+        let crew = Crew::start(desk, "generation", workers)?;
+        Ok(Writers { crew, text })
     }
 
     /// The vocabulary.
     pub fn text(&self) -> &Arc<Text> {
-        &self.shared.text
+        &self.text
     }
 
     /// Whether a request of this size would be let in now.
@@ -241,14 +199,10 @@ impl Writers {
     /// # Errors
     /// [`SubmitError`], as [`Writers::submit`] would.
     pub fn admits(&self, want: Want, deadline: Instant) -> Result<(), SubmitError> {
-        let state = self.shared.lock();
-        if state.closed {
-            return Err(SubmitError::Closed);
-        }
-        let (now, deadline) = (Instant::now(), self.shared.since_epoch(deadline));
-        let admitted = state
-            .turns
-            .admits(self.shared.since_epoch(now), want, deadline);
+        let desk = &self.crew.desk;
+        let state = desk.open()?;
+        let now = desk.since_epoch(Instant::now());
+        let admitted = state.queue.admits(now, want, desk.since_epoch(deadline));
         admitted.map_err(SubmitError::Refused)
     }
 
@@ -266,41 +220,22 @@ impl Writers {
             prompt,
             events: sender,
         };
-        let mut state = self.shared.lock();
-        if state.closed {
-            return Err(SubmitError::Closed);
-        }
-        let (now, deadline) = (Instant::now(), self.shared.since_epoch(deadline));
-        let now = self.shared.since_epoch(now);
-        let offered = state.turns.offer(now, deadline, want, job);
+        let desk = &self.crew.desk;
+        let mut state = desk.open()?;
+        let now = desk.since_epoch(Instant::now());
+        let deadline = desk.since_epoch(deadline);
+        let offered = state.queue.offer(now, deadline, want, job);
         let id = offered.map_err(|(refusal, _)| SubmitError::Refused(refusal))?;
-        self.shared.show(&state);
+        desk.show(&state);
         drop(state);
-        self.shared.wake.notify_one();
-        let shared = self.shared.clone();
-        Ok(Writing { id, events, shared })
+        desk.call();
+        let desk = desk.clone();
+        Ok(Writing { id, events, desk })
     }
 
     /// Lets nothing more in and waits until the workers have finished what waits. Blocks.
     pub fn close(&self) {
-        self.shut();
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            // A worker's panic was caught and reported where it happened.
-            let _ = thread.join();
-        }
-    }
-
-    fn shut(&self) {
-        self.shared.lock().closed = true;
-        self.shared.wake.notify_all();
-    }
-}
-
-impl Drop for Writers {
-    fn drop(&mut self) {
-        self.shut();
+        self.crew.close();
     }
 }
 
@@ -371,20 +306,14 @@ impl Sequence {
 }
 
 struct Worker<'a> {
-    shared: &'a Shared,
+    desk: &'a Desk<Turns<Job>>,
+    settings: WriterSettings,
+    text: Arc<Text>,
     engine: Box<dyn Decode>,
     sequences: Vec<Sequence>,
 }
 
-impl<'a> Worker<'a> {
-    fn new(shared: &'a Shared, engine: Box<dyn Decode>) -> Self {
-        Worker {
-            shared,
-            engine,
-            sequences: Vec::new(),
-        }
-    }
-
+impl Worker<'_> {
     fn run(mut self) {
         while self.prepare() {
             self.step();
@@ -394,50 +323,40 @@ impl<'a> Worker<'a> {
     /// Lets sequences go that nobody wants any more and takes new ones up, waiting until there is one.
     /// False when the workers are closed and nothing is left to do.
     fn prepare(&mut self) -> bool {
-        let shared = self.shared;
-        let mut state = shared.lock();
+        let desk = self.desk;
+        let mut state = desk.lock();
         loop {
             let now = Instant::now();
             self.let_go(&mut state, now);
-            // A closing pool ignores stalls: the drain must end.
-            if !state.closed
-                && let Some(stall) = shared.faults.stalled_for(now)
-            {
-                let wait = shared.wake.wait_timeout(state, stall.min(STALL_POLL));
-                state = wait.unwrap_or_else(PoisonError::into_inner).0;
+            if let Some(stall) = desk.stall(&state, now) {
+                state = desk.wait(state, Some(stall));
                 continue;
             }
-            let free = shared
-                .settings
-                .sequences
-                .max(1)
-                .saturating_sub(self.sequences.len());
-            let taken = state.turns.take(shared.since_epoch(now), free);
+            let places = self.settings.sequences.max(1);
+            let free = places.saturating_sub(self.sequences.len());
+            let taken = state.queue.take(desk.since_epoch(now), free);
             for entry in taken.expired {
                 let _ = entry.item.events.send(Event::Broken(Broken::Expired));
             }
             for entry in taken.begun {
                 self.begin(entry, now);
             }
-            shared.show(&state);
+            desk.show(&state);
             if !self.sequences.is_empty() {
-                if state.turns.waiting() > 0 {
+                if state.queue.waiting() > 0 {
                     // A wake-up may have been spent on this worker while it had no place.
-                    shared.wake.notify_one();
+                    desk.call();
                 }
                 return true;
             }
             if state.closed {
                 return false;
             }
-            state = shared
-                .wake
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = desk.wait(state, None);
         }
     }
 
-    fn let_go(&mut self, state: &mut State, now: Instant) {
+    fn let_go(&mut self, state: &mut State<Turns<Job>>, now: Instant) {
         self.sequences.retain(|sequence| {
             let late = sequence.deadline <= now;
             if late {
@@ -445,7 +364,7 @@ impl<'a> Worker<'a> {
             }
             let stays = !late && !sequence.events.is_closed();
             if !stays {
-                state.turns.left(sequence.id);
+                state.queue.left(sequence.id);
             }
             stays
         });
@@ -453,9 +372,9 @@ impl<'a> Worker<'a> {
 
     fn begin(&mut self, entry: Entry<Job>, now: Instant) {
         let Job { prompt, events } = entry.item;
-        let enqueued = self.shared.epoch + entry.enqueued;
+        let enqueued = self.desk.epoch + entry.enqueued;
         let waited = now.saturating_duration_since(enqueued);
-        self.shared.metrics.queue_wait.observe(waited.as_secs_f64());
+        self.desk.metrics.queue_wait.observe(waited.as_secs_f64());
         let sequence = Sequence {
             id: entry.id,
             memory: Memory::default(),
@@ -463,7 +382,7 @@ impl<'a> Worker<'a> {
             writes: false,
             written: 0,
             most: prompt.most,
-            deadline: self.shared.epoch + entry.deadline,
+            deadline: self.desk.epoch + entry.deadline,
             sampler: Sampler::new(prompt.sampling),
             detokenizer: Detokenizer::new(prompt.stops),
             events,
@@ -481,27 +400,27 @@ impl<'a> Worker<'a> {
             false => sequence.ahead.len(),
         };
         let unread: Vec<usize> = self.sequences.iter().map(unread).collect();
-        let counts = plan(&unread, self.shared.settings.chunk);
+        let counts = plan(&unread, self.settings.chunk);
         let started = Instant::now();
         let scores = self.compute(&counts);
         let finished = Instant::now();
         let tokens: usize = counts.iter().sum();
-        let metrics = &self.shared.metrics;
+        let metrics = &self.desk.metrics;
         let took = finished - started;
         metrics.inference_duration.observe(took.as_secs_f64());
         metrics.batch_tokens.observe(tokens as f64);
         let together = counts.iter().filter(|count| **count > 0).count();
         metrics.batch_size.observe(together as f64);
-        let mut state = self.shared.lock();
+        let mut state = self.desk.lock();
         let scores = match scores {
             Ok(scores) => scores,
             Err(why) => {
                 // Nothing can be said of any of them; whoever comes next begins anew.
                 for sequence in self.sequences.drain(..) {
                     sequence.tell(Event::Broken(Broken::Failed(why.clone())));
-                    state.turns.left(sequence.id);
+                    state.queue.left(sequence.id);
                 }
-                self.shared.show(&state);
+                self.desk.show(&state);
                 return;
             }
         };
@@ -512,7 +431,7 @@ impl<'a> Worker<'a> {
             .filter(|(_, count)| **count > 0)
             .map(|(sequence, count)| (sequence.id, if sequence.writes { 0 } else { *count }))
             .collect();
-        state.turns.stepped(tokens, took, &progress);
+        state.queue.stepped(tokens, took, &progress);
         drop(state);
         self.write(&counts, scores, finished);
     }
@@ -546,7 +465,7 @@ impl<'a> Worker<'a> {
         let mut scores = scores.into_iter();
         let mut counts = counts.iter();
         let mut over = Vec::new();
-        let text = &self.shared.text;
+        let text = &self.text;
         self.sequences.retain_mut(|sequence| {
             let count = counts.next().copied().unwrap_or(0);
             if count == 0 {
@@ -564,11 +483,11 @@ impl<'a> Worker<'a> {
             stays
         });
         if !over.is_empty() {
-            let mut state = self.shared.lock();
+            let mut state = self.desk.lock();
             for id in over {
-                state.turns.left(id);
+                state.queue.left(id);
             }
-            self.shared.show(&state);
+            self.desk.show(&state);
         }
     }
 }

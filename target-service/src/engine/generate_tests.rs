@@ -1,10 +1,13 @@
 //! Writers with a model that is written down: what it says, when it may go on.
 
+use std::time::Duration;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::mpsc;
 
 use super::*;
+use crate::batch::Refusal;
 use crate::model::causal::tests::{END, loaded};
 
 /// Says `a`, `b`, `c`… by the number of tokens before, and the end at `ends`; each step waits for a word.

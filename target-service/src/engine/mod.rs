@@ -6,9 +6,11 @@
 //! A model is anything that implements [`Infer`](crate::model::Infer); [`scripted`] is one whose
 //! behaviour tests can write down.
 
+mod desk;
 mod generate;
 mod pool;
 pub mod scripted;
 
+pub use desk::SubmitError;
 pub use generate::{Broken, Event, Finish, Prompt, WriterSettings, Writers, Writing};
-pub use pool::{Answer, Batch, Outcome, Pool, Reply, Settings, SubmitError, Ticket, Timing};
+pub use pool::{Answer, Batch, Outcome, Pool, Reply, Settings, Ticket, Timing};

@@ -1,24 +1,17 @@
-//! Threads around the pure queue: one mutex, one condition variable, N workers.
-//!
-//! One lock for queue and in-flight count, because a decision reads both; it is held for the
-//! decision only, never while the model runs. Threads and not tasks, because inference computes for
-//! milliseconds and would hold up every connection on a runtime thread.
+//! Threads around the pure [`Queue`] of documents.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use opentelemetry::trace::SpanContext;
 use tokio::sync::oneshot;
 
-use crate::batch::{Entry, EntryId, Limits, Queue, Refusal};
+use super::desk::{Crew, Desk, State, SubmitError};
+use crate::batch::{Entry, EntryId, Limits, Queue};
 use crate::faults::Faults;
 use crate::model::{Encoded, Infer, ModelError, Prediction};
 use crate::telemetry::Metrics;
-
-/// A stalled worker looks this often whether the stall was called off.
-pub(super) const STALL_POLL: Duration = Duration::from_millis(20);
 
 /// The bounds of a pool; the number of workers is the number of engines.
 #[derive(Debug, Clone, Copy)]
@@ -88,45 +81,14 @@ pub enum Reply {
     Lost,
 }
 
-/// Why a request was not let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SubmitError {
-    /// The queue refused it.
-    Refused(Refusal),
-    /// The pool is closed.
-    Closed,
-}
-
 struct Job {
     encoded: Encoded,
     span: Option<SpanContext>,
     reply: oneshot::Sender<Reply>,
 }
 
-struct State {
-    queue: Queue<Job>,
-    closed: bool,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    wake: Condvar,
-    epoch: Instant,
-    metrics: Arc<Metrics>,
-    faults: Arc<Faults>,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // The queue's operations do not panic half-way; a poisoned lock still guards a sound queue.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn since_epoch(&self, at: Instant) -> Duration {
-        at.saturating_duration_since(self.epoch)
-    }
-
-    fn show_depth(&self, state: &State) {
+impl Desk<Queue<Job>> {
+    fn show(&self, state: &State<Queue<Job>>) {
         self.metrics
             .queue_depth
             .set(i64::try_from(state.queue.len()).unwrap_or(i64::MAX));
@@ -135,15 +97,14 @@ impl Shared {
 
 /// The running workers. Closing lets them finish what waits; dropping closes without waiting.
 pub struct Pool {
-    shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    crew: Crew<Queue<Job>>,
 }
 
 /// A place in the queue. Dropping it gives the place up, if no worker has taken it yet.
 pub struct Ticket {
     id: EntryId,
     reply: oneshot::Receiver<Reply>,
-    shared: Arc<Shared>,
+    desk: Arc<Desk<Queue<Job>>>,
     waiting: bool,
 }
 
@@ -164,9 +125,9 @@ impl Ticket {
         if !std::mem::take(&mut self.waiting) {
             return false;
         }
-        let mut state = self.shared.lock();
+        let mut state = self.desk.lock();
         let left = state.queue.cancel(self.id);
-        self.shared.show_depth(&state);
+        self.desk.show(&state);
         drop(state);
         left.is_some()
     }
@@ -197,34 +158,12 @@ impl Pool {
             max_hold: settings.max_hold,
         });
         let capacity = queue.limits().capacity;
-        metrics
-            .queue_capacity
-            .set(i64::try_from(capacity).unwrap_or(i64::MAX));
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                queue,
-                closed: false,
-            }),
-            wake: Condvar::new(),
-            epoch: Instant::now(),
-            metrics,
-            faults,
-        });
-        let pool = Pool {
-            shared: shared.clone(),
-            threads: Mutex::new(Vec::new()),
-        };
-        for (n, engine) in engines.into_iter().enumerate() {
-            let shared = shared.clone();
-            let thread = std::thread::Builder::new()
-                .name(format!("inference-{n}"))
-                .spawn(move || work(&shared, engine))?;
-            pool.threads
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(thread);
-        }
-        Ok(pool)
+        let desk = Desk::new(queue, capacity, metrics, faults);
+        let workers = engines
+            .into_iter()
+            .map(|engine| move |desk: &Desk<_>| work(desk, engine));
+        let crew = Crew::start(desk, "inference", workers)?;
+        Ok(Pool { crew })
     }
 
     /// Whether a request of so many documents would be let in now, whatever their size: asked before
@@ -233,12 +172,10 @@ impl Pool {
     /// # Errors
     /// [`SubmitError`], as [`Pool::submit`] would.
     pub fn admits(&self, documents: usize, deadline: Instant) -> Result<(), SubmitError> {
-        let state = self.shared.lock();
-        if state.closed {
-            return Err(SubmitError::Closed);
-        }
-        let now = self.shared.since_epoch(Instant::now());
-        let deadline = self.shared.since_epoch(deadline);
+        let desk = &self.crew.desk;
+        let state = desk.open()?;
+        let now = desk.since_epoch(Instant::now());
+        let deadline = desk.since_epoch(deadline);
         let admitted = state.queue.admits(now, documents, 0, deadline);
         admitted.map_err(SubmitError::Refused)
     }
@@ -268,23 +205,21 @@ impl Pool {
                 (job.encoded.cost(), job)
             })
             .collect();
-        let mut state = self.shared.lock();
-        if state.closed {
-            return Err(SubmitError::Closed);
-        }
-        let now = self.shared.since_epoch(Instant::now());
-        let deadline = self.shared.since_epoch(deadline);
+        let desk = &self.crew.desk;
+        let mut state = desk.open()?;
+        let now = desk.since_epoch(Instant::now());
+        let deadline = desk.since_epoch(deadline);
         let ids = state
             .queue
             .offer(now, deadline, jobs)
             .map_err(|(refusal, _)| SubmitError::Refused(refusal))?;
-        self.shared.show_depth(&state);
+        desk.show(&state);
         drop(state);
-        self.shared.wake.notify_one();
+        desk.call();
         let tickets = ids.into_iter().zip(replies).map(|(id, reply)| Ticket {
             id,
             reply,
-            shared: self.shared.clone(),
+            desk: desk.clone(),
             waiting: true,
         });
         Ok(tickets.collect())
@@ -292,72 +227,47 @@ impl Pool {
 
     /// Lets nothing more in and waits until the workers have finished what waits. Blocks.
     pub fn close(&self) {
-        self.shut();
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            // A worker's panic was caught and reported where it happened.
-            let _ = thread.join();
-        }
-    }
-
-    fn shut(&self) {
-        self.shared.lock().closed = true;
-        self.shared.wake.notify_all();
+        self.crew.close();
     }
 }
 
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.shut();
-    }
-}
-
-fn work(shared: &Shared, mut engine: Box<dyn Infer>) {
-    while let Some((batch, started)) = next_batch(shared) {
-        run(shared, engine.as_mut(), batch, started);
+fn work(desk: &Desk<Queue<Job>>, mut engine: Box<dyn Infer>) {
+    while let Some((batch, started)) = next_batch(desk) {
+        run(desk, engine.as_mut(), batch, started);
     }
 }
 
 /// Waits for work. `None` when the pool is closed and nothing waits.
-fn next_batch(shared: &Shared) -> Option<(Vec<Entry<Job>>, Instant)> {
-    let mut state = shared.lock();
+fn next_batch(desk: &Desk<Queue<Job>>) -> Option<(Vec<Entry<Job>>, Instant)> {
+    let mut state = desk.lock();
     loop {
         if state.queue.is_empty() {
             if state.closed {
                 return None;
             }
-            state = shared
-                .wake
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = desk.wait(state, None);
             continue;
         }
         let now = Instant::now();
-        // A closing pool ignores stalls: the drain must end.
-        if !state.closed
-            && let Some(stall) = shared.faults.stalled_for(now)
-        {
-            let wait = shared.wake.wait_timeout(state, stall.min(STALL_POLL));
-            state = wait.unwrap_or_else(PoisonError::into_inner).0;
+        if let Some(stall) = desk.stall(&state, now) {
+            state = desk.wait(state, Some(stall));
             continue;
         }
-        let since = shared.since_epoch(now);
+        let since = desk.since_epoch(now);
         // A closing pool waits for nobody: nobody comes any more.
         if !state.closed
             && let Some(until) = state.queue.hold(since)
         {
-            let wait = shared.wake.wait_timeout(state, until.saturating_sub(since));
-            state = wait.unwrap_or_else(PoisonError::into_inner).0;
+            state = desk.wait(state, Some(until.saturating_sub(since)));
             continue;
         }
         let taken = state.queue.take(since);
-        shared.show_depth(&state);
+        desk.show(&state);
         let more = !state.queue.is_empty();
         drop(state);
         if more {
             // A wake-up may have been spent on this worker while it was busy.
-            shared.wake.notify_one();
+            desk.call();
         }
         for entry in taken.expired {
             let _ = entry.item.reply.send(Reply::Expired);
@@ -365,19 +275,19 @@ fn next_batch(shared: &Shared) -> Option<(Vec<Entry<Job>>, Instant)> {
         if !taken.batch.is_empty() {
             return Some((taken.batch, now));
         }
-        state = shared.lock();
+        state = desk.lock();
     }
 }
 
-fn run(shared: &Shared, engine: &mut dyn Infer, batch: Vec<Entry<Job>>, started: Instant) {
+fn run(desk: &Desk<Queue<Job>>, engine: &mut dyn Infer, batch: Vec<Entry<Job>>, started: Instant) {
     let tokens: usize = batch.iter().map(|e| e.tokens).sum();
     let inputs: Vec<&Encoded> = batch.iter().map(|e| &e.item.encoded).collect();
     let (outcomes, sound) = infer(engine, &inputs);
     let finished = Instant::now();
     let took = finished - started;
-    let since = shared.since_epoch(started);
-    shared.lock().queue.finished(since, tokens, took, sound);
-    let metrics = &shared.metrics;
+    let since = desk.since_epoch(started);
+    desk.lock().queue.finished(since, tokens, took, sound);
+    let metrics = &desk.metrics;
     metrics.batch_size.observe(batch.len() as f64);
     metrics.batch_tokens.observe(tokens as f64);
     metrics.inference_duration.observe(took.as_secs_f64());
@@ -394,7 +304,7 @@ fn run(shared: &Shared, engine: &mut dyn Infer, batch: Vec<Entry<Job>>, started:
         span: OnceLock::new(),
     });
     for (entry, outcome) in batch.into_iter().zip(outcomes) {
-        let enqueued = shared.epoch + entry.enqueued;
+        let enqueued = desk.epoch + entry.enqueued;
         metrics
             .queue_wait
             .observe(started.saturating_duration_since(enqueued).as_secs_f64());

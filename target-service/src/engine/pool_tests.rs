@@ -1,6 +1,7 @@
 //! The pool with a gated engine: what waits, what is computed, what happens when things go wrong.
 
 use super::*;
+use crate::batch::Refusal;
 use crate::engine::scripted::{Bytes, Gate, Scripted};
 use crate::faults;
 use crate::model::Preprocess;
@@ -128,7 +129,7 @@ async fn closing_finishes_what_waits_and_lets_nothing_in() {
     let busy = submit(&pool, "a").unwrap();
     gate.wait_for(1);
     let waiting = submit(&pool, "b").unwrap();
-    pool.shut();
+    pool.crew.desk.shut();
     assert_eq!(submit(&pool, "c").err(), Some(SubmitError::Closed));
     gate.release();
     pool.close();

@@ -369,19 +369,7 @@ fn candles_operators_write_what_the_plain_network_does() {
         }
     }
     assert_eq!(memories[0].positions(), text.len());
-    let mut refused = |tokens: &[u32]| {
-        let mut memory = Memory::default();
-        let part = Part {
-            memory: &mut memory,
-            tokens,
-            scores: true,
-        };
-        let error = engine.step(&mut [part]).unwrap_err();
-        assert!(matches!(error, ModelError::Mismatch(_)), "{error}");
-    };
-    refused(&[1; CONTEXT + 1]);
-    refused(&[9999]);
-    refused(&[]);
+    refuses(engine.as_mut());
 }
 
 #[test]
@@ -420,11 +408,9 @@ fn neither_company_nor_chunks_change_a_sequence() {
     assert_eq!(memories[0].positions(), prompts[0].len());
 }
 
-#[test]
-fn more_positions_or_other_tokens_than_there_are_are_errors() {
-    let model = loaded();
-    let mut engine = model.engine();
-    let mut refused = |tokens: &[u32]| {
+/// What no engine can read.
+fn refuses(engine: &mut dyn Decode) {
+    for tokens in [&[1; CONTEXT + 1][..], &[9999], &[]] {
         let mut memory = Memory::default();
         let part = Part {
             memory: &mut memory,
@@ -433,10 +419,14 @@ fn more_positions_or_other_tokens_than_there_are_are_errors() {
         };
         let error = engine.step(&mut [part]).unwrap_err();
         assert!(matches!(error, ModelError::Mismatch(_)), "{error}");
-    };
-    refused(&[1; CONTEXT + 1]);
-    refused(&[9999]);
-    refused(&[]);
+    }
+}
+
+#[test]
+fn more_positions_or_other_tokens_than_there_are_are_errors() {
+    let model = loaded();
+    let mut engine = model.engine();
+    refuses(engine.as_mut());
 }
 
 #[test]
