@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 DIRECTORY = pathlib.Path(os.environ["MODEL"])
 
 
-@bentoml.service(workers=1, traffic={"timeout": 60})
+@bentoml.service(workers=1, traffic={"timeout": 60}, logging={"access": {"enabled": False}})
 class Embedder:
     def __init__(self):
         self.tokenizer = Tokenizer.from_file(str(DIRECTORY / "tokenizer.json"))

@@ -28,7 +28,8 @@ spec:
       method: POST
       path: /embed
       headers: {{content-type: application/json}}
-      body: {{dataset: "{documents}", order: shuffled, json: {{texts: ["{{{{ text }}}}"]}}}}
+      data: {{dataset: "{documents}", order: shuffled}}
+      body: {{json: {{texts: ["{{{{ text }}}}"]}}}}
       expect: {{status: 200}}
   loads:
     - name: load

@@ -6,7 +6,7 @@
 //! cargo run --release -p target-service --example hostile -- --url 127.0.0.1:3010 --requests 1000000
 //! ```
 //!
-//! With `--writes` at a service whose model writes texts.
+//! With `--writes MODEL` at a service whose model, of that name, writes texts.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -29,9 +29,9 @@ struct Args {
     /// Connections at the same time.
     #[arg(long, default_value_t = 4)]
     threads: u64,
-    /// The service's model writes texts: most requests are for those.
-    #[arg(long)]
-    writes: bool,
+    /// The service's model has this name and writes texts: most requests are for those.
+    #[arg(long, value_name = "MODEL")]
+    writes: Option<String>,
     /// Where the random numbers begin.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -69,7 +69,7 @@ const BODIES: &[&str] = &[
     "",
 ];
 
-/// Of one token each where they are sound, since those cost the service time.
+/// Of one token each where they are sound, since those cost the service time. `m` stands for the model.
 const PROMPTS: &[&str] = &[
     r#"{"model": "m", "prompt": "The capital", "max_tokens": 1}"#,
     r#"{"model": "m", "prompt": [504, 3575, 99999999], "max_tokens": 1, "stream": true}"#,
@@ -133,11 +133,12 @@ impl Attacker {
     }
 
     fn body(&mut self) -> Vec<u8> {
-        let bodies = match self.args.writes && self.rng.random_bool(0.8) {
-            true => PROMPTS,
-            false => BODIES,
+        let model = self.args.writes.clone();
+        let body = match model.filter(|_| self.rng.random_bool(0.8)) {
+            Some(model) => self.one(PROMPTS).replace(r#""m""#, &format!("{model:?}")),
+            None => self.one(BODIES).to_owned(),
         };
-        let mut body = self.one(bodies).as_bytes().to_vec();
+        let mut body = body.into_bytes();
         if self.rng.random_bool(0.7) {
             self.damage(&mut body);
         }
@@ -145,7 +146,7 @@ impl Attacker {
     }
 
     fn path(&mut self) -> &'static str {
-        match self.args.writes && self.rng.random_bool(0.8) {
+        match self.args.writes.is_some() && self.rng.random_bool(0.8) {
             true => "/v1/completions",
             false => self.one(PATHS),
         }
@@ -330,28 +331,26 @@ fn status_of(block: &[u8]) -> u16 {
 
 /// A proper request gets a proper answer.
 fn probe(args: &Args) -> Result<()> {
-    let (path, body) = match args.writes {
-        true => ("/v1/completions", r#"{"prompt": "A", "max_tokens": 1}"#),
-        false => ("/predict", "The pitcher"),
+    let (path, body) = match &args.writes {
+        Some(model) => {
+            let body = format!(r#"{{"model": {model:?}, "prompt": "A", "max_tokens": 1}}"#);
+            ("/v1/completions", body)
+        }
+        None => ("/predict", r#"{"text": "The pitcher"}"#.to_owned()),
     };
     let mut stream = TcpStream::connect(&args.url)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let kind = ["text/plain", "application/json"][usize::from(args.writes)];
     let length = body.len();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: {kind}\r\n\
+        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
          content-length: {length}\r\n\r\n"
     );
-    stream.write_all((head + body).as_bytes())?;
+    stream.write_all((head + &body).as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     if !answer.starts_with("HTTP/1.1 200") {
         bail!("a proper request was answered {answer:?}");
     }
-    let body = match args.writes {
-        true => body,
-        false => r#"{"text": "The pitcher"}"#,
-    };
     let mut stream = TcpStream::connect(&args.url)?;
     let frames = request_frames(path, body.as_bytes());
     let status = frames_answer(&mut stream, &frames, Duration::from_secs(10))?;
