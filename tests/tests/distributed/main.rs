@@ -5,6 +5,7 @@ mod s3;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use harness_tests::{ANSWERS, harness, lay_out, service};
 
@@ -270,6 +271,33 @@ fn a_shard_that_never_comes_keeps_all_from_starting() {
         12,
         "shard 1/2 is missing: it never became ready",
     );
+}
+
+#[test]
+fn a_shard_that_hears_of_its_start_too_late_sends_nothing() {
+    let server = S3::start();
+    let meeting = Meeting::in_bucket(&server);
+    // The start is some three seconds after it is published; nobody can read of it for twice as long.
+    let mut published = None;
+    server.fail(move |method, key| {
+        if !key.ends_with("/start.json") {
+            return Fault::No;
+        }
+        if method == "PUT" {
+            published = Some(Instant::now());
+            return Fault::No;
+        }
+        match published {
+            Some(at) if at.elapsed() < Duration::from_secs(6) => Fault::Status(503),
+            _ => Fault::No,
+        }
+    });
+    let [(_, first), (dir, second)] = ["0/2", "1/2"].map(|name| meeting.shard(name));
+    let why = "had passed when shard 1/2";
+    ends(ended(second), 12, why);
+    assert!(rows(&dir).is_empty(), "nothing was sent");
+    ends(ended(first), 0, "It decides nothing");
+    ends(ended(meeting.gate("merged", &["--wait", "1s"])), 12, why);
 }
 
 #[test]
