@@ -54,8 +54,17 @@ pub enum ModelError {
     #[error("device: {0}")]
     Device(String),
     /// The tensor library refused an operation.
-    #[error("inference failed: {0}")]
+    #[error("inference failed: {}", plain(.0))]
     Compute(#[from] candle_core::Error),
+}
+
+/// What the tensor library says, without the calls that led there: it adds those to its words where
+/// `RUST_BACKTRACE` is set, and they are neither for a client nor for a line of a log.
+pub(super) fn plain(error: &candle_core::Error) -> String {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => plain(inner),
+        other => other.to_string(),
+    }
 }
 
 impl ModelError {
@@ -65,5 +74,25 @@ impl ModelError {
             file: file.into(),
             what: what.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::backtrace::Backtrace;
+
+    use candle_core::Error;
+
+    use super::*;
+
+    #[test]
+    fn calls_of_the_tensor_library_are_not_told() {
+        let error = Error::WithBacktrace {
+            inner: Box::new(Error::Msg("no room".to_owned())),
+            backtrace: Box::new(Backtrace::force_capture()),
+        };
+        assert!(error.to_string().lines().count() > 1, "there are some");
+        let told = ModelError::from(error).to_string();
+        assert_eq!(told, "inference failed: no room");
     }
 }

@@ -157,9 +157,10 @@ impl Device {
     /// [`ModelError::Device`] if there is none, or this is a build without CUDA.
     pub fn cuda(number: u16) -> Result<Self, ModelError> {
         let opened = candle_core::Device::new_cuda_with_stream(usize::from(number));
-        opened
-            .map(Self::Candle)
-            .map_err(|e| ModelError::Device(format!("CUDA device {number} cannot be used: {e}")))
+        opened.map(Self::Candle).map_err(|e| {
+            let why = error::plain(&e);
+            ModelError::Device(format!("CUDA device {number} cannot be used: {why}"))
+        })
     }
 }
 

@@ -17,6 +17,7 @@ mod tokenize;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::error::plain;
 use super::source::{Config, Source, Weights, digest, hex};
 use super::{Device, Encoded, Infer, ModelError, Prediction};
 use attend::Heads;
@@ -415,7 +416,7 @@ impl<K: Keep> Network<K> {
                 }
                 Err(error) => {
                     let what = match error {
-                        ModelError::Compute(error) => error.to_string(),
+                        ModelError::Compute(error) => plain(&error),
                         other => other.to_string(),
                     };
                     for at in members {

@@ -9,7 +9,7 @@ use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::quantized::k_quants::{BlockQ8_0, GgmlType};
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 
-use super::super::ModelError;
+use super::super::error::{ModelError, plain};
 
 /// A parsed file over its bytes.
 pub(super) struct Gguf<'a> {
@@ -22,7 +22,7 @@ impl<'a> Gguf<'a> {
     pub(super) fn parse(file: String, bytes: &'a [u8]) -> Result<Self, ModelError> {
         // The parser bounds what it allocates by the file's length; an alignment of zero makes it panic.
         let parsed = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            Content::read(&mut Cursor::new(bytes)).map_err(|e| e.to_string())
+            Content::read(&mut Cursor::new(bytes)).map_err(|e| plain(&e))
         }))
         .unwrap_or_else(|_| Err("its header makes no sense".to_owned()));
         let content = parsed.map_err(|why| {
@@ -125,7 +125,7 @@ impl<'a> Gguf<'a> {
                 .flatten_all()?
                 .to_vec1::<f32>()
         };
-        let values = read().map_err(|e| self.invalid(format!("tensor {name:?}: {e}")))?;
+        let values = read().map_err(|e| self.invalid(format!("tensor {name:?}: {}", plain(&e))))?;
         match values.iter().find(|v| !v.is_finite()) {
             Some(bad) => Err(self.invalid(format!(
                 "tensor {name:?} holds {bad}; weights must be finite"
