@@ -17,6 +17,8 @@ after the load; `cpu_us_load` is the part during the load, by its own record.
 import argparse, json, os, platform, re, shutil, signal, subprocess, sys, tempfile, time
 from pathlib import Path
 
+from objective import slo
+
 ROOT = Path(__file__).resolve().parents[2]
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 BAGGAGE = "harness.run.id=peers"
@@ -132,24 +134,6 @@ spec:
       {shape}
   validity: {{lateSends: {{over: 1s, share: 100%}}}}
 """
-SLO = """apiVersion: openslo/v1
-kind: SLO
-metadata: {name: answered, annotations: {harness/signal: errors}}
-spec:
-  service: target
-  indicator:
-    metadata: {name: answered}
-    spec:
-      ratioMetric:
-        counter: true
-        good: {metricSource: {type: LoadClient, spec: {request: null-request, outcome: expected}}}
-        total: {metricSource: {type: LoadClient, spec: {request: null-request}}}
-  timeWindow: [{duration: 28d, isRolling: true}]
-  budgetingMethod: Occurrences
-  objectives: [{displayName: answered, target: 0.99}]
-"""
-
-
 def harness(url, args, full):
     open_loop = (f"executor: constant-arrival-rate\n      spacing: even\n      maxInFlight: {args.connections}\n"
                  f"      stages: [{{phase: measure, rate: {args.rate}/s, for: {args.seconds}s}}]")
@@ -242,7 +226,7 @@ def main():
     parser.add_argument("--harness", type=Path, default=ROOT / "target/release/harness")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    args.slo = SLO
+    args.slo = slo("null-request")
     only = set(filter(None, args.only.split(",")))
     peers = {
         "harness": (lambda url, full: harness(url, args, full)),

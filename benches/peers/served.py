@@ -14,6 +14,8 @@ is its capacity, then at each rate of a Poisson stream. Latency runs from when a
 import argparse, json, os, subprocess, sys, tempfile, time, urllib.request
 from pathlib import Path
 
+from objective import slo
+
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIO = """apiVersion: harness/v1
 kind: Scenario
@@ -43,24 +45,6 @@ OPEN = """executor: constant-arrival-rate
       spacing: poisson
       maxInFlight: 512
       stages: [{{phase: warmup, rate: {rate}/s, for: 5s}}, {{phase: measure, rate: {rate}/s, for: {seconds}s}}]"""
-SLO = """apiVersion: openslo/v1
-kind: SLO
-metadata: {name: answered, annotations: {harness/signal: errors}}
-spec:
-  service: target
-  indicator:
-    metadata: {name: answered}
-    spec:
-      ratioMetric:
-        counter: true
-        good: {metricSource: {type: LoadClient, spec: {request: embed, outcome: expected}}}
-        total: {metricSource: {type: LoadClient, spec: {request: embed}}}
-  timeWindow: [{duration: 28d, isRolling: true}]
-  budgetingMethod: Occurrences
-  objectives: [{displayName: answered, target: 0.99}]
-"""
-
-
 def wait_for(url):
     body = json.dumps({"texts": ["The goalie"]}).encode()
     request = urllib.request.Request(url + "/embed", body, {"content-type": "application/json"})
@@ -86,7 +70,7 @@ def measure(args, url, load):
     with tempfile.TemporaryDirectory() as folder:
         documents = ROOT / "scenarios/data/documents.jsonl"
         Path(folder, "scenario.yaml").write_text(SCENARIO.format(url=url, documents=documents, load=load))
-        Path(folder, "slo.yaml").write_text(SLO)
+        Path(folder, "slo.yaml").write_text(slo("embed"))
         ran = subprocess.run(["taskset", "-c", "1", str(args.harness), "run", f"{folder}/scenario.yaml", "--quiet",
                               "--out", f"{folder}/run"], capture_output=True, text=True)
         report = Path(folder, "run/report.json")

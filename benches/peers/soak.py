@@ -13,6 +13,8 @@ Reading the rows back and judging them after the load takes memory by the row; i
 import argparse, json, os, subprocess, sys, tempfile, time
 from pathlib import Path
 
+from objective import slo
+
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIO = """apiVersion: harness/v1
 kind: Scenario
@@ -31,24 +33,6 @@ spec:
       maxInFlight: 512
       stages: [{{phase: measure, rate: {rate}/s, for: {seconds}s}}]
 """
-SLO = """apiVersion: openslo/v1
-kind: SLO
-metadata: {name: answered, annotations: {harness/signal: errors}}
-spec:
-  service: target
-  indicator:
-    metadata: {name: answered}
-    spec:
-      ratioMetric:
-        counter: true
-        good: {metricSource: {type: LoadClient, spec: {request: null-request, outcome: expected}}}
-        total: {metricSource: {type: LoadClient, spec: {request: null-request}}}
-  timeWindow: [{duration: 28d, isRolling: true}]
-  budgetingMethod: Occurrences
-  objectives: [{displayName: answered, target: 0.99}]
-"""
-
-
 def resident_mib(pid):
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
@@ -69,7 +53,7 @@ def main():
         url = f"http://{server.stdout.readline().strip()}"
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "scenario.yaml").write_text(SCENARIO.format(url=url, rate=args.rate, seconds=args.seconds))
-            Path(folder, "slo.yaml").write_text(SLO)
+            Path(folder, "slo.yaml").write_text(slo("null-request"))
             child = subprocess.Popen([str(args.harness), "run", f"{folder}/scenario.yaml", "--out", f"{folder}/run", "--quiet"])
             begun, samples = time.monotonic(), []
             while True:
